@@ -1,0 +1,1 @@
+"""The outside rim: far HTTP servers, caches, meters."""

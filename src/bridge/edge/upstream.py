@@ -1,0 +1,6 @@
+"""One far HTTP server."""
+
+from __future__ import annotations
+
+
+class Upstream: ...

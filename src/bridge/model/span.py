@@ -1,0 +1,101 @@
+"""Half-open spans of UTC time, and the many spellings of an instant."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from bridge.errors import BadQuery
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+# Years that every later stage (Polars, JSON in a browser, Grafana) can hold; beyond them a number is a mistake.
+EARLIEST = datetime(1, 1, 2, tzinfo=UTC)
+LATEST = datetime(9999, 12, 30, tzinfo=UTC)
+
+_NUMBER = re.compile(r"[+-]?\d+(\.\d*)?([eE][+-]?\d+)?")
+# Digits decide the unit: 10^11 s is the year 5138, 10^11 ms is 1973; the same factor separates ms, µs and ns.
+_UNITS_US = ((1e11, 1e6), (1e14, 1e3), (1e17, 1.0), (math.inf, 1e-3))
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Half-open UTC time `[start, end)`."""
+
+    start: datetime
+    end: datetime
+
+    def __post_init__(self) -> None:
+        if self.start >= self.end:
+            raise BadQuery(
+                f"the time range is empty or reversed: from {self.start.isoformat()} to {self.end.isoformat()}",
+                remedy="give a `from` that lies before `to`",
+            )
+
+    @property
+    def seconds(self) -> float:
+        """Length in seconds."""
+        return (self.end - self.start).total_seconds()
+
+    def contains(self, other: Span) -> bool:
+        """Whether all of `other` lies in this span."""
+        return self.start <= other.start and other.end <= self.end
+
+
+def to_ms(instant: datetime) -> int:
+    """Whole milliseconds since the epoch, rounded down."""
+    return (instant - EPOCH) // timedelta(milliseconds=1)
+
+
+def from_us(value_us: float) -> datetime:
+    """The instant that lies `value_us` microseconds after the epoch.
+
+    Errors: BadQuery outside the years 1 to 9999.
+    """
+    try:
+        instant = EPOCH + timedelta(microseconds=value_us)
+    except (OverflowError, ValueError) as error:
+        raise BadQuery(f"{value_us / 1e6:g} s since 1970 is no usable date") from error
+    if not EARLIEST <= instant <= LATEST:
+        raise BadQuery(f"{instant.isoformat()} lies outside the years that can be stored")
+    return instant
+
+
+def epoch_scale_us(magnitude: float) -> float:
+    """Microseconds per unit of an epoch number of this size (seconds, ms, µs or ns).
+
+    Source: the unit is read from the number of digits, as no wire format of Grafana names it.
+    """
+    return next(scale for bound, scale in _UNITS_US if abs(magnitude) < bound)
+
+
+def parse_instant(value: object, *, name: str = "time") -> datetime:
+    """An instant from epoch s, ms, µs or ns, or ISO 8601 with or without a zone (none means UTC).
+
+    Errors: BadQuery that names `name` when it is none of these.
+    """
+    if isinstance(value, str) and _NUMBER.fullmatch(value.strip()):
+        text = value.strip()
+        value = int(text) if text.lstrip("+-").isdigit() and len(text) <= 24 else float(text)
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        if not math.isfinite(value):
+            raise BadQuery(f"`{name}` is not a finite number")
+        return from_us(value * epoch_scale_us(value))
+    if isinstance(value, datetime):
+        return value if value.tzinfo else value.replace(tzinfo=UTC)
+    if isinstance(value, str) and len(value) <= 64:
+        try:
+            instant = datetime.fromisoformat(value.strip())
+        except ValueError:
+            pass
+        else:
+            instant = instant.replace(tzinfo=UTC) if instant.tzinfo is None else instant
+            if not EARLIEST <= instant.replace(tzinfo=UTC) <= LATEST:
+                raise BadQuery(f"`{name}` lies outside the years that can be stored: {value!r}")
+            return instant.astimezone(UTC)
+    shown = repr(value)[:80]
+    raise BadQuery(
+        f"`{name}` is not a time: {shown}",
+        remedy="send milliseconds or seconds since 1970, or ISO 8601 such as 2026-01-31T12:00:00Z",
+    )

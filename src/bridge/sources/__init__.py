@@ -1,0 +1,1 @@
+"""Data: plug-in sources, asked together and kept fresh."""
