@@ -102,6 +102,12 @@ class UnsupportedEncoding(BridgeError):
     code, status = "unsupported_encoding", 415
 
 
+class HeaderTooLarge(BridgeError):
+    """The request line or a header is over the limit."""
+
+    code, status = "header_too_large", 431
+
+
 class RequestTimedOut(BridgeError):
     """The client did not send its request in time."""
 

@@ -33,6 +33,9 @@ _TEXT = re.compile(
 )
 MAX_VALUES = 1_000
 MAX_PATTERN_CHARS = 1_024
+# Below it every whole number is a float of its own; at it two of them share one.
+_EXACT = 2**53
+_WHOLE = re.compile(r"[+-]?\d{1,19}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +90,7 @@ def expression(item: Filter, schema: Schema) -> pl.Expr:
         raise BadQuery(f"a filter takes at most {MAX_VALUES} values, `{item.column}` got {len(item.values)}")
     col = pl.col(column.name)
     if item.op in (Op.RE, Op.NRE):
-        return _pattern(col, column, item)
+        return _pattern(column, item)
     values = [_typed(value, column) for value in item.values]
     match item.op:
         case Op.EQ:
@@ -104,10 +107,33 @@ def expression(item: Filter, schema: Schema) -> pl.Expr:
             return col >= _one(values, item)
 
 
+def text_of(column: Column) -> pl.Expr:
+    """The column as people read it, in labels and option lists: null is empty, 5.0 is `5`, times are ISO 8601."""
+    col = pl.col(column.name)
+    if column.type is ColumnType.TIME:
+        col = col.dt.strftime("%Y-%m-%dT%H:%M:%S%.3fZ")
+    elif column.type is ColumnType.NUMBER:
+        col = col.cast(pl.String).str.strip_suffix(".0")
+    return col.cast(pl.String).fill_null("")
+
+
 def _any_of(col: pl.Expr, values: list[object]) -> pl.Expr:
     known = [value for value in values if value is not None]
-    found = col == pl.lit(known[0]) if len(known) == 1 else col.is_in(known)
+    if any(isinstance(value, (int, float)) and not isinstance(value, bool) for value in known):
+        found = _any_number(col, [value for value in known if isinstance(value, (int, float))])
+    else:
+        found = col == pl.lit(known[0]) if len(known) == 1 else col.is_in(known)
     return found if len(known) == len(values) else found | col.is_null()
+
+
+def _any_number(col: pl.Expr, values: list[int | float]) -> pl.Expr:
+    """Numbers are compared in the column's own type: `is_in` refuses integers against floats, and a cast of
+    large integers to floats makes neighbours equal. Only small whole numbers are safe in one set.
+    """
+    small = [float(value) for value in values if isinstance(value, int) and abs(value) < _EXACT]
+    single = [value for value in values if not (isinstance(value, int) and abs(value) < _EXACT)]
+    found = [col == pl.lit(value) for value in single]
+    return pl.any_horizontal(*found, col.cast(pl.Float64).is_in(small)) if small else pl.any_horizontal(*found)
 
 
 def _one(values: list[object], item: Filter) -> pl.Expr:
@@ -116,18 +142,20 @@ def _one(values: list[object], item: Filter) -> pl.Expr:
     return pl.lit(values[0])
 
 
-def _pattern(col: pl.Expr, column: Column, item: Filter) -> pl.Expr:
+def _pattern(column: Column, item: Filter) -> pl.Expr:
     if len(item.values) != 1 or len(item.values[0]) > MAX_PATTERN_CHARS:
         raise BadQuery(f"`{item.column} {item.op}` takes one pattern of at most {MAX_PATTERN_CHARS} characters")
     pattern = f"^(?s:{item.values[0]})$"
     try:
-        # The empty probe compiles the pattern now, so that a bad one is the caller's error and not a failed query.
-        pl.Series([""]).str.contains(pattern)
+        # The empty probe compiles the pattern now, so that a bad one is the caller's error and not a failed query;
+        # bare as well, as `a)|(b` would compile only inside the brackets and undo the anchors.
+        for text in (item.values[0], pattern):
+            pl.Series([""]).str.contains(text)
     except pl.exceptions.PolarsError as error:
         raise BadQuery(
             f"the pattern {item.values[0][:80]!r} does not compile: {str(error).splitlines()[0][:200]}"
         ) from error
-    found = col.cast(pl.String).fill_null("").str.contains(pattern)
+    found = text_of(column).str.contains(pattern)
     return found if item.op is Op.RE else ~found
 
 
@@ -146,6 +174,7 @@ def _typed(value: str, column: Column) -> object:
             return False
         raise BadQuery(f"`{column.name}` is true or false, not {value[:40]!r}")
     try:
-        return float(value)
+        # A whole number stays one: identifiers over 2^53 are not floats.
+        return int(value) if _WHOLE.fullmatch(value) else float(value)
     except ValueError as error:
         raise BadQuery(f"`{column.name}` is a number, {value[:40]!r} is none") from error

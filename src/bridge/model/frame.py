@@ -39,7 +39,7 @@ class Meta:
     """What is told about a frame beside its values."""
 
     notices: tuple[Notice, ...] = ()
-    custom: Mapping[str, Any] = EMPTY
+    custom: Mapping[str, Any] = field(default_factory=lambda: EMPTY)
     executed: str | None = None
 
 
@@ -56,7 +56,7 @@ class Frame:
     schema: Schema
     name: str = ""
     ref_id: str = ""
-    labels: Mapping[str, str] = EMPTY
+    labels: Mapping[str, str] = field(default_factory=lambda: EMPTY)
     meta: Meta = field(default_factory=Meta)
     shape: Shape = Shape.TABLE
 
@@ -77,8 +77,8 @@ class Frame:
         return replace(self, meta=meta)
 
     def select(self, names: tuple[str, ...]) -> Frame:
-        """The named columns only, in the order given."""
-        columns = tuple(column for name in names if (column := self.schema.get(name)))
+        """The named columns only, each once, in the order given."""
+        columns = tuple(column for name in dict.fromkeys(names) if (column := self.schema.get(name)))
         return replace(
             self,
             data=self.data.select([column.name for column in columns]),

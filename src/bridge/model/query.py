@@ -8,7 +8,7 @@ from enum import StrEnum
 
 from bridge.model.filters import Filter
 from bridge.model.schema import Shape
-from bridge.model.span import Span, to_ms
+from bridge.model.span import Span
 
 
 class Agg(StrEnum):
@@ -27,7 +27,8 @@ class Agg(StrEnum):
 class Query:
     """One question to one dataset.
 
-    Shape: `columns` empty means all; `series` None means by the dataset's dimensions, empty means not split.
+    Shape: `columns` empty means all; `series` None means by the dataset's dimensions, empty means not split;
+           `adhoc` filters bind only where the dataset has their column, `filters` must bind.
     Units: `step_ms` milliseconds; `max_points` points per series, None for full resolution.
     """
 
@@ -37,6 +38,7 @@ class Query:
     step_ms: int | None = None
     max_points: int | None = None
     filters: tuple[Filter, ...] = ()
+    adhoc: tuple[Filter, ...] = ()
     columns: tuple[str, ...] = ()
     series: tuple[str, ...] | None = None
     agg: Agg | None = None
@@ -65,8 +67,10 @@ class Query:
     @property
     def key(self) -> str:
         """Equal for queries that must give the same answer, whoever asks."""
-        span = (to_ms(self.span.start), to_ms(self.span.end)) if self.span else None
-        parts = (self.dataset, span, self.step_ms, sorted(map(str, self.filters)), self.columns, self.params)
+        span = (self.span.start.timestamp(), self.span.end.timestamp()) if self.span else None
+        # Apart, not as text: `a = "x,y"` and `a = x or y` read the same but are two questions.
+        filters = sorted((item.column, item.op.value, item.values) for item in self.filters)
+        parts = (self.dataset, span, self.step_ms, filters, self.columns, sorted(self.params))
         return f"{self.dataset}|{hashlib.sha256(repr(parts).encode()).hexdigest()[:32]}"
 
     def named(self, dataset: str) -> Query:

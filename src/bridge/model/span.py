@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -16,7 +16,9 @@ LATEST = datetime(9999, 12, 30, tzinfo=UTC)
 
 _NUMBER = re.compile(r"[+-]?\d+(\.\d*)?([eE][+-]?\d+)?")
 # Digits decide the unit: 10^11 s is the year 5138, 10^11 ms is 1973; the same factor separates ms, µs and ns.
-_UNITS_US = ((1e11, 1e6), (1e14, 1e3), (1e17, 1.0), (math.inf, 1e-3))
+_UNITS_US = ((1e11, 1e6), (1e14, 1e3), (1e17, 1.0))
+_NANOSECOND_US = 1e-3
+_ABSURD = 1e30
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +69,7 @@ def epoch_scale_us(magnitude: float) -> float:
 
     Source: the unit is read from the number of digits, as no wire format of Grafana names it.
     """
-    return next(scale for bound, scale in _UNITS_US if abs(magnitude) < bound)
+    return next((scale for bound, scale in _UNITS_US if abs(magnitude) < bound), _NANOSECOND_US)
 
 
 def parse_instant(value: object, *, name: str = "time") -> datetime:
@@ -79,23 +81,28 @@ def parse_instant(value: object, *, name: str = "time") -> datetime:
         text = value.strip()
         value = int(text) if text.lstrip("+-").isdigit() and len(text) <= 24 else float(text)
     if isinstance(value, (int, float)) and not isinstance(value, bool):
-        if not math.isfinite(value):
-            raise BadQuery(f"`{name}` is not a finite number")
-        return from_us(value * epoch_scale_us(value))
-    if isinstance(value, datetime):
-        return value if value.tzinfo else value.replace(tzinfo=UTC)
+        return from_us(_epoch_us(value, name))
     if isinstance(value, str) and len(value) <= 64:
-        try:
-            instant = datetime.fromisoformat(value.strip())
-        except ValueError:
-            pass
-        else:
-            instant = instant.replace(tzinfo=UTC) if instant.tzinfo is None else instant
-            if not EARLIEST <= instant.replace(tzinfo=UTC) <= LATEST:
-                raise BadQuery(f"`{name}` lies outside the years that can be stored: {value!r}")
-            return instant.astimezone(UTC)
-    shown = repr(value)[:80]
+        with suppress(ValueError):
+            value = datetime.fromisoformat(value.strip())
+    if isinstance(value, datetime):
+        instant = value if value.tzinfo else value.replace(tzinfo=UTC)
+        # Compared before it is converted, as the conversion overflows at the ends of the calendar.
+        if not EARLIEST <= instant.replace(tzinfo=UTC) <= LATEST:
+            raise BadQuery(f"`{name}` lies outside the years that can be stored: {value.isoformat()}")
+        return instant.astimezone(UTC)
+    shown = repr(value[:80] if isinstance(value, str) else type(value).__name__)
     raise BadQuery(
         f"`{name}` is not a time: {shown}",
         remedy="send milliseconds or seconds since 1970, or ISO 8601 such as 2026-01-31T12:00:00Z",
     )
+
+
+def _epoch_us(value: float, name: str) -> float:
+    """Whole numbers stay whole: a float cannot hold every microsecond of the later years."""
+    if not abs(value) < _ABSURD:
+        raise BadQuery(f"`{name}` is not a usable number", remedy="send milliseconds since 1970")
+    scale_us = epoch_scale_us(value)
+    if isinstance(value, int):
+        return value * int(scale_us) if scale_us >= 1 else value // 1_000
+    return value * scale_us

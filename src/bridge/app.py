@@ -1,0 +1,227 @@
+"""The only place where parts are built and joined: from settings to a running service."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import random
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+
+from bridge import __version__
+from bridge.edge.cache import BoundedMemoryCache, Cache
+from bridge.edge.meters import Meters
+from bridge.edge.upstream import UpstreamPool
+from bridge.errors import SettingsError
+from bridge.model.clock import Clock, SystemClock
+from bridge.model.frame import Frame, Held
+from bridge.settings import DatasetSettings, LimitSettings, Loaded, load_settings
+from bridge.sources.ask import Desk
+from bridge.sources.base import Limits, Tools
+from bridge.sources.keeper import Kit
+from bridge.sources.registry import (
+    DatasetConfig,
+    Freshness,
+    Plugin,
+    Registry,
+    SourceConfig,
+    build,
+    discover,
+)
+from bridge.web.front import Front
+from bridge.web.guard import guard
+from bridge.web.keys import CACHE, CLOCK, CONFIG, DESK, METERS, ROUTES, STATE, RunState, WebConfig
+from bridge.web.routes import TABLE, mount
+from bridge.web.tls import TlsFiles
+
+log = logging.getLogger("bridge")
+
+# What an entry costs beside its columns: the frame, its schema and the cache's own record.
+ENTRY_BYTES = 2_048
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """What outlives a reload: the clock, the meters, and the plug-ins of this process."""
+
+    clock: Clock = field(default_factory=SystemClock)
+    meters: Meters = field(default_factory=lambda: Meters(__version__))
+    plugins: Mapping[str, Plugin] = field(default_factory=discover)
+    state: RunState = field(default_factory=RunState)
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """The sources of one set of settings, not started yet, and the way out they share."""
+
+    registry: Registry
+    pool: UpstreamPool
+    tools: Tools
+
+
+def size_of(value: Any) -> int:
+    """Bytes a cached answer takes in memory, about."""
+    frame = value.frame if isinstance(value, Held) else value
+    return ENTRY_BYTES + (int(frame.data.estimated_size()) if isinstance(frame, Frame) else 0)
+
+
+def source_configs(loaded: Loaded) -> tuple[SourceConfig, ...]:
+    """The settings' sources as the sources room knows them."""
+    return tuple(
+        SourceConfig(source.name, source.kind, source.options, tuple(map(_dataset, source.datasets)))
+        for source in loaded.settings.sources
+    )
+
+
+def _dataset(given: DatasetSettings) -> DatasetConfig:
+    refresh_s = None if given.refresh_s is None and given.volatility is None else given.fresh_s(0.0)
+    freshness = Freshness(refresh_s, given.stale_after_s, given.min_refresh_s, given.retries)
+    return DatasetConfig(
+        given.name,
+        given.options,
+        given.model_columns(),
+        given.model_params(),
+        given.shape,
+        given.description,
+        freshness,
+    )
+
+
+def limits_of(given: LimitSettings) -> Limits:
+    """The bounds of one answer."""
+    return Limits(given.rows, given.answer_bytes, given.series, given.deadline_s)
+
+
+def build_sources(loaded: Loaded, world: World) -> Sources:
+    """The sources the settings describe; one whose plug-in is broken is kept with its error.
+
+    Errors: SettingsError with every problem of every source.
+    """
+    pool = UpstreamPool(user_agent=f"bridge/{__version__}")
+    tools = Tools(pool.upstream, world.clock, loaded.base_dir, limits_of(loaded.settings.limits))
+    registry, problems = build(source_configs(loaded), world.plugins, tools)
+    if problems:
+        raise SettingsError([loaded.problem(problem.loc, problem.text) for problem in problems])
+    return Sources(registry, pool, tools)
+
+
+def build_desk(loaded: Loaded, sources: Sources, world: World) -> tuple[Desk, Cache]:
+    """Where questions are asked, and the cache its answers are kept in."""
+    store = BoundedMemoryCache(
+        max_bytes=loaded.settings.limits.cache_bytes, size_of=size_of, monotonic_s=world.clock.monotonic_s
+    )
+    cache = Cache(store)
+    kit = Kit(cache, world.clock, world.meters, sources.tools.limits, jitter=random.random)
+    return Desk(sources.registry, kit), cache
+
+
+def create_app(loaded: Loaded, world: World) -> web.Application:
+    """One house: every part of one set of settings, started and closed with the application.
+
+    Errors: SettingsError with every problem of the sources.
+    """
+    settings = loaded.settings
+    sources = build_sources(loaded, world)
+    desk, cache = build_desk(loaded, sources, world)
+    app = web.Application(middlewares=[guard])
+    app[CONFIG] = WebConfig(
+        public_url=str(settings.server.public_url),
+        allowed_hosts=tuple(host.lower() for host in settings.server.allowed_hosts),
+        body_bytes=settings.limits.body_bytes,
+        query_bytes=settings.limits.query_bytes,
+        answer_bytes=settings.limits.answer_bytes,
+        body_s=settings.limits.body_s,
+        max_in_flight=settings.limits.requests_in_flight,
+        version=__version__,
+    )
+    app[DESK], app[CACHE], app[METERS], app[CLOCK] = desk, cache, world.meters, world.clock
+    app[ROUTES], app[STATE] = TABLE, world.state
+    mount(app)
+    app.cleanup_ctx.append(_sources_ctx(sources, desk, world))
+    return app
+
+
+def _sources_ctx(sources: Sources, desk: Desk, world: World) -> Callable[[web.Application], AsyncIterator[None]]:
+    async def run(_: web.Application) -> AsyncIterator[None]:
+        await sources.registry.open()
+        world.meters.watch(desk.statuses)
+        yield
+        await sources.registry.aclose()
+        await sources.pool.aclose()
+
+    return run
+
+
+class Service:
+    """A running bridge: it listens once, and swaps its house when the settings change."""
+
+    def __init__(
+        self,
+        path: Path | None,
+        *,
+        overrides: Mapping[str, Any],
+        env: Mapping[str, str] = os.environ,
+        world: World | None = None,
+    ) -> None:
+        self._path = path
+        self._overrides = overrides
+        self._env = env
+        self.world = world or World()
+        self.loaded = self._load()
+        limits = self.loaded.settings.limits
+        self.front = Front(header_s=limits.header_s, keepalive_s=limits.keepalive_s)
+
+    def _load(self) -> Loaded:
+        return load_settings(self._path, env=self._env, overrides=self._overrides)
+
+    async def start(self) -> list[tuple[str, int]]:
+        """Builds the first house and listens; the addresses that were bound.
+
+        Errors: SettingsError.
+        """
+        server = self.loaded.settings.server
+        await self.front.swap(create_app(self.loaded, self.world))
+        bound = await self.front.listen(server.host, server.port, tls=_tls(self.loaded))
+        self.world.state.config = self._path.name if self._path else None
+        self.world.state.started_at = self.world.clock.now().isoformat()
+        return bound
+
+    async def reload(self) -> bool:
+        """Reads the settings again and swaps the house; with a broken file everything stays, and the log says so."""
+        world, old = self.world, self.loaded.settings.server
+        try:
+            loaded = await asyncio.to_thread(self._load)
+            await self.front.swap(create_app(loaded, world))
+        except Exception as error:  # noqa: BLE001 a part may raise anything while it starts; the old house stays
+            lines = error.problems if isinstance(error, SettingsError) else [f"{type(error).__name__}: {error}"]
+            world.state.reload_error = "; ".join(lines)
+            world.meters.reloads.labels("failed").inc()
+            world.meters.reload_ok.set(0)
+            log.error(  # noqa: TRY400 the lines say it, a traceback would hide them
+                "reload failed, the settings before stay in force", extra={"problems": lines}
+            )
+            return False
+        await self.front.reload_tls(_tls(loaded))
+        new = loaded.settings.server
+        fixed = [key for key in ("host", "port") if getattr(new, key) != getattr(old, key)]
+        world.state.reload_error = None
+        world.state.reloaded_at = world.clock.now().isoformat()
+        world.meters.reloads.labels("ok").inc()
+        world.meters.reload_ok.set(1)
+        if fixed:
+            log.warning("server.host and server.port change with a restart only", extra={"changed": fixed})
+        self.loaded = loaded
+        log.info("settings reloaded", extra={"sources": len(loaded.settings.sources)})
+        return True
+
+
+def _tls(loaded: Loaded) -> TlsFiles | None:
+    tls = loaded.settings.server.tls
+    if tls.cert_file is None or tls.key_file is None:
+        return None
+    return TlsFiles(str(tls.cert_file), str(tls.key_file))

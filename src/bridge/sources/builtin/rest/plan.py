@@ -1,0 +1,194 @@
+"""A dataset's settings, compiled: everything that can be wrong in them is said before the first question."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from bridge.errors import UpstreamInvalid
+from bridge.model.query import Query
+from bridge.model.schema import Column, Param
+from bridge.sources.base import DatasetSpec
+from bridge.sources.builtin.rest.options import Overlay, Paging, RestDataset
+from bridge.sources.builtin.rest.select import Selector, compile_selector, key_selector
+from bridge.sources.builtin.rest.templates import (
+    SPAN_NAMES,
+    Template,
+    body_names,
+    compile_body,
+    compile_path,
+    compile_template,
+    pushed,
+)
+
+_NUMERIC = re.compile(r"v?(\d+(?:\.\d+)*)", re.I)
+
+
+class BadSetting(ValueError):
+    """A setting that cannot work; `loc` is its place below the source."""
+
+    def __init__(self, text: str, loc: tuple[str | int, ...]) -> None:
+        super().__init__(text)
+        self.loc = loc
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One dataset for one version of the far API."""
+
+    name: str
+    method: str
+    path: tuple[Template, ...]
+    params: Mapping[str, Template]
+    body: Any
+    headers: Mapping[str, str]
+    format: str
+    rows: Selector
+    columns: tuple[tuple[Column, Selector], ...]
+    declared: tuple[Param, ...]
+    paging: Paging
+    next: Selector | None
+    total: Selector | None
+
+    @property
+    def names(self) -> frozenset[str]:
+        """Names of all placeholders."""
+        templates = (*self.path, *self.params.values())
+        return body_names(self.body).union(*(template.names for template in templates))
+
+    @property
+    def multi(self) -> frozenset[str]:
+        """Names that become a list in a body."""
+        return frozenset(f"param.{param.name}" for param in self.declared if param.multi)
+
+
+@dataclass(frozen=True, slots=True)
+class Plans:
+    """One dataset for every version of the far API that the settings know."""
+
+    base: Plan
+    by_version: Mapping[str, Plan]
+
+    def pick(self, version: str | None) -> Plan:
+        """The plan for a version: its own, else that of its longest numeric beginning.
+
+        Errors: UpstreamInvalid for a version nothing is configured for.
+        """
+        if not self.by_version:
+            return self.base
+        if version is not None:
+            if version in self.by_version:
+                return self.by_version[version]
+            numeric = _NUMERIC.match(version)
+            parts = numeric[1].split(".") if numeric else []
+            for count in range(len(parts), 0, -1):
+                if found := self.by_version.get(".".join(parts[:count])):
+                    return found
+        raise UpstreamInvalid(
+            f"{self.base.name}: the far API has version {(version or 'unknown')[:40]!r}; "
+            f"known are {', '.join(self.by_version)}",
+            remedy="add this version under `by_version`",
+        )
+
+    def narrow(self, query: Query) -> Query:
+        """What the templates carry to the far side, and nothing else, so that equal questions stay equal."""
+        names = self.base.names.union(*(plan.names for plan in self.by_version.values()))
+        filters = tuple(
+            item
+            for column, _ in self.base.columns
+            if f"filter.{column.name}" in names and (item := pushed(query, column)) is not None
+        )
+        return Query(
+            dataset=query.dataset,
+            span=query.span if names.intersection(SPAN_NAMES) else None,
+            step_ms=query.step_ms if names.intersection(("step_ms", "step_s")) else None,
+            max_points=query.max_points if "max_points" in names else None,
+            filters=filters,
+            params=query.params,
+        )
+
+
+def compile_plans(source: str, spec: DatasetSpec) -> Plans:
+    """The plans of one dataset.
+
+    Errors: BadSetting naming the key and what is wrong with it.
+    """
+    options = spec.options
+    if not isinstance(options, RestDataset):
+        raise TypeError(f"{source}.{spec.name}: options of {type(options).__name__}")
+    base = _base(source, spec, options)
+    for version, overlay in options.by_version.items():
+        foreign = [name for name in overlay.select if name not in {column.name for column, _ in base.columns}]
+        if foreign:
+            at = ("datasets", spec.name, "options", "by_version", version, "select", foreign[0])
+            raise BadSetting(f"by_version {version}: `{foreign[0]}` is no column of {base.name}", at)
+    plans = {version: _overlaid(base, overlay) for version, overlay in options.by_version.items()}
+    _check_names(spec, base, ("options",))
+    for version, plan in plans.items():
+        _check_names(spec, plan, ("options", "by_version", version))
+    return Plans(base, plans)
+
+
+def _base(source: str, spec: DatasetSpec, options: RestDataset) -> Plan:
+    paging = options.paging
+    return Plan(
+        name=f"{source}.{spec.name}",
+        method=options.method,
+        path=compile_path(options.path),
+        params={key: compile_template(text) for key, text in options.params.items()},
+        body=compile_body(options.body),
+        headers=options.headers,
+        format=options.format,
+        rows=compile_selector(options.rows),
+        columns=tuple((column, _column(spec, index, column)) for index, column in enumerate(spec.columns)),
+        declared=spec.params,
+        paging=paging,
+        next=compile_selector(paging.next) if paging.next is not None else None,
+        total=compile_selector(paging.total) if paging.total is not None else None,
+    )
+
+
+def _column(spec: DatasetSpec, index: int, column: Column) -> Selector:
+    if column.select is None:
+        return key_selector(column.name)
+    try:
+        return compile_selector(column.select)
+    except ValueError as error:
+        at = ("datasets", spec.name, "columns", index, "select")
+        raise BadSetting(f"column `{column.name}`: `select` {error}", at) from error
+
+
+def _overlaid(base: Plan, overlay: Overlay) -> Plan:
+    params = dict(base.params)
+    for key, text in overlay.params.items():
+        if text is None:
+            params.pop(key, None)
+        else:
+            params[key] = compile_template(text)
+    return replace(
+        base,
+        path=base.path if overlay.path is None else compile_path(overlay.path),
+        rows=base.rows if overlay.rows is None else compile_selector(overlay.rows),
+        params=params,
+        columns=tuple(
+            (column, compile_selector(overlay.select[column.name]) if column.name in overlay.select else selector)
+            for column, selector in base.columns
+        ),
+    )
+
+
+def _check_names(spec: DatasetSpec, plan: Plan, loc: tuple[str, ...]) -> None:
+    """Every `{param.X}` and `{filter.X}` must be declared: an undeclared one could never have a value."""
+    known = {
+        "param": [param.name for param in plan.declared],
+        "filter": [column.name for column, _ in plan.columns],
+    }
+    for name in sorted(plan.names):
+        word, dot, own = name.partition(".")
+        if dot and own not in known[word]:
+            what = "parameter" if word == "param" else "column"
+            listed = ", ".join(known[word]) or "none"
+            text = f"{{{name}}}: {plan.name} declares no {what} `{own}` (declared: {listed})"
+            raise BadSetting(text, ("datasets", spec.name, *loc))

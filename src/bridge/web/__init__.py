@@ -1,0 +1,1 @@
+"""The inside rim: connections, routes, handlers, answers."""

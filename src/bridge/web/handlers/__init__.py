@@ -1,0 +1,1 @@
+"""Handlers: read, call, reply."""

@@ -1,0 +1,58 @@
+"""Sources, plug-ins, and the answer cache."""
+
+from __future__ import annotations
+
+import asyncio
+
+from aiohttp import web
+
+from bridge.errors import BadQuery, SourceError
+from bridge.web import body, reply
+from bridge.web.keys import DESK
+from bridge.web.views import source_view
+
+MAX_PATTERN_CHARS = 200
+PING_S = 10.0
+
+
+async def index(request: web.Request) -> web.Response:
+    """All sources, and every installed plug-in with its error if it cannot be loaded."""
+    desk = request.app[DESK]
+    plugins = [
+        {"kind": p.kind, "package": p.package, "ok": p.error is None, "error": p.error}
+        for p in desk.registry.plugins.values()
+    ]
+    sources = [source_view(desk, name) for name in desk.registry.entries]
+    return reply.json({"sources": sources, "plugins": plugins})
+
+
+async def one(request: web.Request) -> web.Response:
+    """One source."""
+    return reply.json(source_view(request.app[DESK], request.match_info["name"]))
+
+
+async def ping(request: web.Request) -> web.Response:
+    """Asks the far side whether it is there, now."""
+    entry = request.app[DESK].registry.source(request.match_info["name"])
+    if entry.source is None:
+        return reply.json({"ok": False, "text": entry.error})
+    try:
+        async with asyncio.timeout(PING_S):
+            found = await entry.source.ping()
+    except TimeoutError:
+        return reply.json({"ok": False, "text": f"no answer within {PING_S:g} s"})
+    except SourceError as error:
+        return reply.json({"ok": False, "text": error.message, "remedy": error.remedy})
+    return reply.json({"ok": found.ok, "text": found.text, "far_version": found.far_version})
+
+
+async def forget(request: web.Request) -> web.Response:
+    """Drops cached answers of the datasets a glob matches; the next question goes to the source."""
+    found = dict(body.pairs(request))
+    pattern = found.get("pattern", "")
+    if not pattern or len(pattern) > MAX_PATTERN_CHARS:
+        raise BadQuery(
+            "`pattern` is missing or too long", remedy="give a glob over dataset names, e.g. `digits.*` or `*`"
+        )
+    removed = await request.app[DESK].invalidate(pattern)
+    return reply.json({"pattern": pattern, "removed": removed})

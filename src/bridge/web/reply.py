@@ -1,0 +1,122 @@
+"""Answers as bytes: JSON, the one error shape, and compression where the client asked for it."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import orjson
+from aiohttp import web
+from isal import isal_zlib
+
+from bridge.errors import AnswerTooLarge, BridgeError, MethodNotAllowed, NotReady, UpstreamRefused
+from bridge.sources.ask import run
+from bridge.web.keys import CONFIG
+
+JSON_TYPE = "application/json"
+# Below this the header of a gzip stream costs more than it saves.
+GZIP_BYTES = 2_048
+# Above this compressing would hold up the loop for milliseconds.
+THREAD_BYTES = 131_072
+_NO_STORE = {"Cache-Control": "no-store"}
+
+
+def dumps(value: Any) -> bytes:
+    """JSON bytes; numpy arrays are written directly, NaN and infinities as null."""
+    return orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS)
+
+
+def json(value: Any, *, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
+    """A small JSON answer that is not to be stored."""
+    return web.Response(
+        body=dumps(value), status=status, content_type=JSON_TYPE, headers={**_NO_STORE, **(headers or {})}
+    )
+
+
+def refuse_large(request: web.Request, estimated_bytes: int) -> None:
+    """Refuses an answer that is far over the limit before work and memory go into writing it.
+
+    Errors: AnswerTooLarge.
+    """
+    limit_bytes = request.app[CONFIG].answer_bytes
+    if estimated_bytes > 2 * limit_bytes:
+        raise _too_large(f"about {estimated_bytes}", limit_bytes)
+
+
+def _too_large(size: str, limit_bytes: int) -> AnswerTooLarge:
+    return AnswerTooLarge(
+        f"the answer has {size} bytes, more than the {limit_bytes} allowed",
+        remedy="narrow the time range, choose fewer columns, or ask for fewer points",
+    )
+
+
+async def send_json(request: web.Request, build: Callable[[], Any], rows: int) -> web.Response:
+    """A JSON data answer, built and written on a thread when it has many rows."""
+    return await send(request, await run(rows, lambda: dumps(build())))
+
+
+async def send(
+    request: web.Request,
+    body: bytes,
+    *,
+    content_type: str = JSON_TYPE,
+    charset: str | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> web.Response:
+    """A data answer: bounded, compressed with gzip where the client takes it.
+
+    Errors: AnswerTooLarge over the limit on bytes.
+    """
+    limit_bytes = request.app[CONFIG].answer_bytes
+    if len(body) > limit_bytes:
+        raise _too_large(str(len(body)), limit_bytes)
+    out = {**_NO_STORE, "Vary": "Accept-Encoding", **(headers or {})}
+    if len(body) >= GZIP_BYTES and _takes_gzip(request.headers.get("Accept-Encoding", "")):
+        packed = _gzip(body) if len(body) < THREAD_BYTES else await asyncio.to_thread(_gzip, body)
+        out["Content-Encoding"] = "gzip"
+        return web.Response(body=packed, content_type=content_type, charset=charset, headers=out)
+    return web.Response(body=body, content_type=content_type, charset=charset, headers=out)
+
+
+def _gzip(body: bytes) -> bytes:
+    packed: bytes = isal_zlib.compress(body, level=1, wbits=31)
+    return packed
+
+
+def _takes_gzip(accept: str) -> bool:
+    for item in accept.split(","):
+        name, _, weight = item.partition(";")
+        if name.strip().lower() in ("gzip", "*"):
+            return weight.replace(" ", "").lower() not in ("q=0", "q=0.0", "q=0.00", "q=0.000")
+    return False
+
+
+def etag(body: bytes) -> str:
+    """A validator for these bytes."""
+    return f'W/"{hashlib.blake2b(body, digest_size=12).hexdigest()}"'
+
+
+def error_body(error: BridgeError, request_id: str) -> dict[str, Any]:
+    """The one error shape; `message` and `error` are both there because each Grafana plug-in reads another."""
+    text = f"{error.message} ({error.remedy})" if error.remedy else error.message
+    return {
+        "message": text,
+        "error": error.message,
+        "code": error.code,
+        "request_id": request_id,
+        "remedy": error.remedy,
+    }
+
+
+def failure(error: BridgeError, request_id: str) -> web.Response:
+    """An error as an HTTP answer."""
+    headers: dict[str, str] = {}
+    if isinstance(error, MethodNotAllowed):
+        headers["Allow"] = ", ".join(error.allowed)
+    if isinstance(error, NotReady):
+        headers["Retry-After"] = "1"
+    if isinstance(error, UpstreamRefused) and error.retry_after_s:
+        headers["Retry-After"] = str(max(1, round(error.retry_after_s)))
+    return json(error_body(error, request_id), status=error.status, headers=headers)

@@ -1,0 +1,58 @@
+"""What bridge tells of its sources and datasets."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from bridge.sources.ask import Desk
+
+
+def dataset_view(desk: Desk, name: str) -> dict[str, Any]:
+    """One dataset: what it is, how it is doing, and where to read it."""
+    keeper = desk.keepers[name]
+    status = asdict(keeper.status())
+    del status["dataset"]
+    schema = keeper.schema
+    return {
+        "name": name,
+        "source": keeper.entry.source.name,
+        "kind": keeper.entry.source.kind,
+        "description": keeper.entry.spec.description,
+        "shape": keeper.entry.spec.shape,
+        "columns": list(schema.names) if schema else None,
+        "refresh_s": keeper.refresh_s,
+        "href": f"/api/v1/datasets/{name}",
+        **status,
+    }
+
+
+def source_view(desk: Desk, name: str) -> dict[str, Any]:
+    """One source: its plug-in, its datasets, and why it does not run if it does not.
+
+    Errors: UnknownSource.
+    """
+    entry = desk.registry.source(name)
+    datasets = [dataset_view(desk, key) for key, item in desk.registry.datasets.items() if item.source.name == name]
+    if entry.source is None:
+        return {
+            "name": name,
+            "kind": entry.config.kind,
+            "state": "failed",
+            "error": entry.error,
+            "datasets": [f"{name}.{dataset.name}" for dataset in entry.config.datasets],
+        }
+    meta = entry.source.metadata
+    states = {item["state"] for item in datasets}
+    state = next((s for s in ("needs_auth", "down", "unknown") if s in states), "ok")
+    return {
+        "name": name,
+        "kind": meta.kind,
+        "version": meta.version,
+        "description": meta.description,
+        "state": state,
+        "far_version": meta.far_version,
+        "pushes_down": meta.pushes_down,
+        "streams": meta.streams,
+        "datasets": datasets,
+    }
