@@ -7,7 +7,7 @@ import logging
 import os
 import random
 from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -172,6 +172,7 @@ class Service:
         self._overrides = overrides
         self._env = env
         self.world = world or World()
+        self._port = 0
         self.loaded = self._load()
         limits = self.loaded.settings.limits
         self.front = Front(header_s=limits.header_s, keepalive_s=limits.keepalive_s)
@@ -185,18 +186,29 @@ class Service:
         Errors: SettingsError.
         """
         server = self.loaded.settings.server
-        await self.front.swap(create_app(self.loaded, self.world))
+        app = create_app(self.loaded, self.world)
         bound = await self.front.listen(server.host, server.port, tls=_tls(self.loaded))
+        self._port = bound[0][1]
+        self._place(app)
+        await self.front.swap(app)
         self.world.state.config = self._path.name if self._path else None
         self.world.state.started_at = self.world.clock.now().isoformat()
         return bound
+
+    def _place(self, app: web.Application) -> None:
+        """Puts the real port into the public URL where the settings asked for any free one."""
+        config = app[CONFIG]
+        if config.public_url.endswith(":0"):
+            app[CONFIG] = replace(config, public_url=f"{config.public_url.removesuffix('0')}{self._port}")
 
     async def reload(self) -> bool:
         """Reads the settings again and swaps the house; with a broken file everything stays, and the log says so."""
         world, old = self.world, self.loaded.settings.server
         try:
             loaded = await asyncio.to_thread(self._load)
-            await self.front.swap(create_app(loaded, world))
+            app = create_app(loaded, world)
+            self._place(app)
+            await self.front.swap(app)
         except Exception as error:  # noqa: BLE001 a part may raise anything while it starts; the old house stays
             lines = error.problems if isinstance(error, SettingsError) else [f"{type(error).__name__}: {error}"]
             world.state.reload_error = "; ".join(lines)

@@ -119,6 +119,21 @@ def test_a_gauge_keeps_a_single_spike_among_many_points() -> None:
     assert {(4_321.0, 99.0), (8_765.0, -99.0), (0.0, values[0]), (9_999.0, values[-1])} <= set(rows)
 
 
+SPIKES = [107, 215, 333, 478, 512, 689, 745, 801]
+
+
+@pytest.mark.parametrize("size", [1.0, 1e200, 1e-200, 1.7e308])
+@pytest.mark.parametrize("infinite", [False, True])
+def test_the_shape_of_a_gauge_is_kept_at_any_size_and_beside_infinities(size: float, infinite: bool) -> None:
+    values: Values = [0.0] * 1_000
+    for spike in SPIKES:
+        values[spike] = size * (0.5 if spike % 2 else -0.5)
+    if infinite:
+        values[900], values[50] = math.inf, -math.inf
+    times = {time for time, _ in thin(series(values), 50)}
+    assert times >= {float(spike) for spike in SPIKES}
+
+
 @pytest.mark.parametrize(
     ("max_points", "wanted"),
     [(1, [(9.0, 4.0)]), (2, [(0.0, 3.0), (9.0, 4.0)]), (3, [(0.0, 3.0), (2.0, 9.0), (9.0, 4.0)])],
@@ -276,6 +291,16 @@ def test_a_bucket_without_values_is_null_and_one_without_rows_is_absent(agg: Agg
 def test_rows_outside_the_span_are_joined_apart_and_not_into_its_edges() -> None:
     span = Span(T0 + timedelta(seconds=4), T0 + timedelta(seconds=6))
     assert thin(series([1] * 10), 5, Agg.SUM, span) == [(0.0, 2), (2.0, 2), (4.0, 2), (6.0, 2), (8.0, 2)]
+
+
+def test_buckets_begin_on_whole_milliseconds_unless_the_points_lie_closer() -> None:
+    span = Span(T0, T0 + timedelta(seconds=1))
+    apart = [
+        (time, count) for time, count in thin(series([1] * 4, us=[0, 400_000, 700_000, 900_000]), 3, Agg.COUNT, span)
+    ]
+    assert apart == [(0.0, 1), (0.334, 1), (0.668, 2)]
+    close = thin(series([1] * 4, us=[0, 1, 2, 3]), 2, Agg.COUNT)
+    assert close == [(0.0, 2), (0.000002, 2)]
 
 
 def test_a_count_has_no_unit_and_other_joins_keep_it() -> None:

@@ -169,6 +169,12 @@ def test_arrow_carries_values_types_and_an_empty_table_its_schema() -> None:
         assert back.schema == frame.data.schema
 
 
+def test_arrow_is_written_in_the_layout_that_older_readers_know() -> None:
+    frame, newest = table(ROW), io.BytesIO()
+    frame.data.write_ipc_stream(newest, compat_level=pl.CompatLevel.newest())
+    assert arrow_bytes(frame) != newest.getvalue()
+
+
 @given(ROWS)
 def test_any_rows_can_be_read_back_from_json(rows: list[Row]) -> None:
     wanted = [as_object(row) for row in rows]

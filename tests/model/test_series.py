@@ -289,8 +289,8 @@ def test_tags_may_be_a_json_array_or_any_value(kind: ColumnType, value: Any, wan
 
 
 def test_nodes_have_their_id_first_as_text_then_what_is_drawn_then_the_rest() -> None:
-    columns = (SCORE, text("subTitle"), text("Title"), Column("id", ColumnType.NUMBER), text("ID"))
-    out = to_nodes(frame(*columns, rows=[(0.5, "s", "t", 1, "other")]))
+    columns = (SCORE, text("ID"), text("subTitle"), text("Title"), Column("id", ColumnType.NUMBER))
+    out = to_nodes(frame(*columns, rows=[(0.5, "other", "s", "t", 1)]))
     assert out.shape is Shape.NODES
     assert out.schema.names == tuple(out.data.columns) == ("id", "title", "subtitle", "score", "ID")
     assert out.data.row(0) == ("1", "t", "s", 0.5, "other")

@@ -104,6 +104,12 @@ def test_what_is_no_time_is_refused_by_a_short_sentence_that_names_the_parameter
     assert len(caught.value.message) < 200
 
 
+def test_a_text_too_long_for_a_time_is_refused_before_it_is_read() -> None:
+    assert parse_instant("1769860800".zfill(64)) == T0
+    with pytest.raises(BadQuery, match="has 65 characters"):
+        parse_instant("1769860800".zfill(65))
+
+
 def test_the_refusal_says_which_parameter_and_what_to_send() -> None:
     with pytest.raises(BadQuery, match=r"`until` is not a time: 'soon'") as caught:
         parse_instant("soon", name="until")

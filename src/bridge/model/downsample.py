@@ -103,10 +103,8 @@ def _gauge(line: _Line, measure: pl.Series, max_points: int) -> _Rows:
 
 
 def _shares(stretches: list[_Rows], points: int) -> list[tuple[_Rows, int]]:
-    """The points for each stretch, by its length; none where there are fewer points than stretches."""
+    """The points for each stretch, one and more by its length."""
     extra = points - len(stretches)
-    if extra < 0:
-        return []
     total = sum(map(len, stretches))
     return [(part, 1 + extra * len(part) // total) for part in stretches]
 
@@ -117,8 +115,7 @@ def _shape_of(line: _Line, rows: _Rows, points: int) -> _Rows:
     y = _comparable(line.y[rows])
     if points < 3:
         return rows[[int(np.argmax(y)), int(np.argmin(y))][:points]]
-    us = line.us[rows]
-    chosen = MinMaxLTTBDownsampler().downsample(us - us[0], y, n_out=points)  # type: ignore[no-untyped-call]
+    chosen = MinMaxLTTBDownsampler().downsample(line.us[rows], y, n_out=points)  # type: ignore[no-untyped-call]
     return rows[np.asarray(chosen, dtype=np.int64)]
 
 

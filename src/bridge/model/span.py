@@ -19,6 +19,7 @@ _NUMBER = re.compile(r"[+-]?\d+(\.\d*)?([eE][+-]?\d+)?")
 _UNITS_US = ((1e11, 1e6), (1e14, 1e3), (1e17, 1.0))
 _NANOSECOND_US = 1e-3
 _ABSURD = 1e30
+_MAX_CHARS = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,12 +78,14 @@ def parse_instant(value: object, *, name: str = "time") -> datetime:
 
     Errors: BadQuery that names `name` when it is none of these.
     """
+    if isinstance(value, str) and len(value) > _MAX_CHARS:
+        raise BadQuery(f"`{name}` is not a time: {value[:40]!r}… has {len(value)} characters")
     if isinstance(value, str) and _NUMBER.fullmatch(value.strip()):
         text = value.strip()
-        value = int(text) if text.lstrip("+-").isdigit() and len(text) <= 24 else float(text)
+        value = int(text) if text.lstrip("+-").isdigit() else float(text)
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         return from_us(_epoch_us(value, name))
-    if isinstance(value, str) and len(value) <= 64:
+    if isinstance(value, str):
         with suppress(ValueError):
             value = datetime.fromisoformat(value.strip())
     if isinstance(value, datetime):
@@ -91,7 +94,7 @@ def parse_instant(value: object, *, name: str = "time") -> datetime:
         if not EARLIEST <= instant.replace(tzinfo=UTC) <= LATEST:
             raise BadQuery(f"`{name}` lies outside the years that can be stored: {value.isoformat()}")
         return instant.astimezone(UTC)
-    shown = repr(value[:80] if isinstance(value, str) else type(value).__name__)
+    shown = repr(value if isinstance(value, str) else type(value).__name__)
     raise BadQuery(
         f"`{name}` is not a time: {shown}",
         remedy="send milliseconds or seconds since 1970, or ISO 8601 such as 2026-01-31T12:00:00Z",

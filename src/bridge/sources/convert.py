@@ -133,20 +133,17 @@ def _numbers(raw: pl.Series) -> pl.Series:
 
 
 def _booleans(raw: pl.Series) -> pl.Series:
-    dtype = raw.dtype
-    if dtype == pl.Boolean:
+    if raw.dtype == pl.Boolean:
         return raw
-    yes, no = (["true", "1"], ["false", "0"]) if dtype == pl.String else ([1], [0])
-    if dtype == pl.String:
+    if raw.dtype.is_numeric():
+        yes, no = pl.col("value") == 1, pl.col("value") == 0
+    elif raw.dtype == pl.String:
         raw = raw.str.strip_chars().str.to_lowercase()
-    elif dtype.is_numeric():
-        raw = raw.cast(pl.Float64)
-        yes, no = [1.0], [0.0]
+        yes, no = pl.col("value").is_in(["true", "1"]), pl.col("value").is_in(["false", "0"])
     else:
         return _nulls(raw, pl.Boolean())
-    value = pl.col(raw.name)
-    truth = pl.when(value.is_in(yes)).then(statement=True).when(value.is_in(no)).then(statement=False)
-    return raw.to_frame().select(truth.otherwise(None).alias(raw.name)).to_series()
+    truth = pl.when(yes).then(pl.lit(value=True)).when(no).then(pl.lit(value=False))
+    return raw.alias("value").to_frame().select(truth.otherwise(None)).to_series()
 
 
 def _strings(raw: pl.Series) -> pl.Series:

@@ -197,10 +197,14 @@ def _resolved(schema: Json, document: Json) -> Json:
 def _type(schema: Json, document: Json) -> str:
     """The type in words, with its bounds."""
     found = _resolved(schema, document)
-    notes = [text.format(found[key]) for key, text in _NOTES.items() if key in found]
+    notes = [_note(key, found[key]) for key in _NOTES if key in found]
     if "default" in schema and schema["default"] not in (None, "") and not isinstance(schema["default"], (dict, list)):
         notes.append(f"default {orjson.dumps(schema['default']).decode()}")
     return ", ".join([_type_name(found, document), *notes])
+
+
+def _note(key: str, bound: int) -> str:
+    return "not empty" if key in ("minLength", "minItems") and bound == 1 else _NOTES[key].format(bound)
 
 
 def _type_name(schema: Json, document: Json) -> str:

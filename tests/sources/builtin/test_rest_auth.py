@@ -7,13 +7,13 @@ from urllib.parse import parse_qsl
 import pytest
 from aiohttp import web
 from pydantic import ValidationError
-from servers.far import Seen, far, js, text
-from servers.rest_rig import HandClock, rest, tools
 
 from bridge.errors import NeedsAuth, UpstreamRefused
 from bridge.model.query import Query
 from bridge.sources.builtin.rest.auth import authority
 from bridge.sources.builtin.rest.options import OAuth2Auth, RestOptions
+from servers.far import Seen, far, js, text
+from servers.rest_rig import HandClock, rest, tools
 
 ROWS = [{"name": "a", "value": 1}]
 Q = Query("far.runs")

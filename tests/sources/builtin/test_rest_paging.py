@@ -5,13 +5,13 @@ from typing import Any
 import pytest
 from aiohttp import web
 from pydantic import ValidationError
-from servers.far import Seen, far, js, text
-from servers.rest_rig import rest
 
 from bridge.errors import AddressRefused, AnswerTooLarge, UpstreamInvalid, UpstreamTooLarge
 from bridge.model.frame import Notice
 from bridge.model.query import Query
 from bridge.sources.builtin.rest.options import RestDataset
+from servers.far import Seen, far, js, text
+from servers.rest_rig import rest
 
 ROWS = [{"name": f"r{index}", "value": index} for index in range(7)]
 ALL = [row["name"] for row in ROWS]

@@ -6,10 +6,8 @@ from typing import Any
 import polars as pl
 import pytest
 from aiohttp import web
-from servers.far import Seen, far, js, text
-from servers.rest_rig import HandClock, build, rest, tools
 
-from bridge.errors import BadQuery, SourceError, UpstreamTimeout
+from bridge.errors import BadQuery
 from bridge.model.filters import Filter, Op
 from bridge.model.query import Query
 from bridge.model.schema import Param
@@ -17,6 +15,8 @@ from bridge.model.span import Span
 from bridge.sources.base import DatasetSpec, NoOptions
 from bridge.sources.builtin.rest import RestSource
 from bridge.sources.builtin.rest.plan import BadSetting
+from servers.far import Seen, far, js, text
+from servers.rest_rig import HandClock, build, rest, tools
 
 START = datetime(2026, 1, 31, 12, tzinfo=UTC)
 SPAN = Span(START, START + timedelta(hours=1))
@@ -177,7 +177,7 @@ async def test_only_what_the_templates_use_makes_two_questions_different() -> No
 async def test_a_path_without_its_parameter_is_the_callers_error() -> None:
     dataset = {"path": "/m/{param.model}"}
     async with far(lambda seen: js([])) as there, rest(there.url, dataset, params=(Param("model"),)) as source:
-        with pytest.raises(BadQuery, match="`far.runs` needs the parameter `model`"):
+        with pytest.raises(BadQuery, match=r"`far\.runs` needs the parameter `model`"):
             await source.collect(Q)
     assert there.seen == []
 
@@ -293,8 +293,6 @@ async def test_a_cancelled_question_ends_the_request_at_the_far_side() -> None:
             gone.set()
         return js([])
 
-    def handler_cancellation(server_app: web.Application) -> None: ...
-
     async with far(serve) as there, rest(there.url) as source:
         task = asyncio.create_task(source.collect(Q))
         await arrived.wait()
@@ -308,7 +306,3 @@ async def test_the_clock_is_the_injected_one() -> None:
     clock = HandClock()
     async with tools(clock) as given:
         assert build(given, "http://127.0.0.1:1").tools.clock is clock
-
-
-def test_timeouts_are_source_errors() -> None:
-    assert issubclass(UpstreamTimeout, SourceError)

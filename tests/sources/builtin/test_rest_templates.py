@@ -133,7 +133,7 @@ def test_a_wrong_template_is_refused_with_the_text_and_the_known_names(text: str
     ],
 )
 def test_a_wrong_path_is_refused_when_the_settings_are_read(path: str, part: str) -> None:
-    with pytest.raises(ValueError, match="path|name") as error:
+    with pytest.raises(ValueError, match=r"path|name") as error:
         check_path(path)
     assert part in str(error.value)
 
@@ -186,7 +186,7 @@ def test_a_path_without_its_value_says_what_is_required(path: str, sentence: str
 
 def test_a_path_takes_one_value_only() -> None:
     query = Query("far.runs", params=(("model", ("a", "b")),))
-    with pytest.raises(BadQuery, match="takes one value for `param.model`, not 2"):
+    with pytest.raises(BadQuery, match=r"takes one value for `param\.model`, not 2"):
         render_path(compile_path("/m/{param.model}"), values(query, Param("model")), dataset="far.runs")
 
 
@@ -259,7 +259,7 @@ def test_a_body_leaves_out_a_filter_with_several_values_as_bridge_filters_again(
 
 
 def test_a_body_takes_one_value_where_the_parameter_is_single() -> None:
-    with pytest.raises(BadQuery, match="the body takes one value for `param.model`"):
+    with pytest.raises(BadQuery, match=r"the body takes one value for `param\.model`"):
         body(Query("far.runs", params=(("model", ("a", "b")),)))
 
 

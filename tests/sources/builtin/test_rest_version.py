@@ -2,13 +2,13 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from servers.far import Seen, far, js, text
-from servers.rest_rig import HandClock, build, rest, tools
 
 from bridge.errors import SchemaMismatch, UpstreamInvalid, UpstreamRefused
 from bridge.model.query import Query
 from bridge.model.span import EPOCH, Span, timedelta
 from bridge.sources.builtin.rest.plan import BadSetting
+from servers.far import Seen, far, js, text
+from servers.rest_rig import HandClock, build, rest, tools
 
 Q = Query("far.runs")
 

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 from aiohttp import web
 
-from bridge.errors import BadRequest, BridgeError, UnknownDataset
+from bridge.errors import BadRequest, UnknownDataset
 from bridge.model.query import Query
 from bridge.model.schema import Role, Shape
 from bridge.model.span import Span
 from bridge.model.wire import wire_frame
-from bridge.sources.ask import Answer, Desk
-from bridge.web import body, forms, grafana, reply, variables
+from bridge.web import body, forms, grafana, panel, reply, variables
 from bridge.web.handlers.json_bodies import (
     AnnotationsBody,
     MetricsBody,
@@ -51,59 +49,18 @@ async def query(request: web.Request) -> web.Response:
     asked = await body.parsed(request, QueryBody)
     _note_panel(request, asked)
     desk = request.app[DESK]
-    prepared = queries(desk, asked, request)
+    prepared = await panel.prepare(desk, asked, request.app[CLOCK].now())
     answers = await grafana.ask(desk, prepared)
     aliases = {item.refId: item.alias for item in asked.targets if item.alias}
     rows = sum(frame.rows for answer in answers for frame in answer.frames)
     return await reply.send_json(request, lambda: grafana.wire(answers, aliases), rows)
 
 
-def queries(desk: Desk, asked: QueryBody, request: web.Request) -> list[Query | Answer]:
-    """One Query per dataset a target stands for, or the Answer that says why there is none.
-
-    Errors: BadQuery for what concerns the whole request: its range, points and filters.
-    """
-    span = grafana.span_of(asked.range, request.app[CLOCK].now())
-    common = Query(
-        dataset="",
-        span=span,
-        max_points=grafana.points(asked.maxDataPoints, desk.limits.max_rows),
-        step_ms=int(asked.intervalMs) if asked.intervalMs and asked.intervalMs >= 1 else None,
-        adhoc=grafana.adhoc(asked.filters or asked.adhocFilters),
-    )
-    return [one for item in asked.targets if not item.hide for one in _target(desk, asked, item, common)]
-
-
-def _target(desk: Desk, asked: QueryBody, item: Target, common: Query) -> list[Query | Answer]:
-    shape = grafana.shape_of(asked, item)
-    out: list[Query | Answer] = []
-    for name in grafana.targets_of(item):
-        base = replace(common, dataset=name, ref_id=item.refId, shape=shape)
-        try:
-            keeper = desk.keeper(name)
-            own = grafana.query_of(keeper.entry.name, grafana.payload_of(item), keeper.entry.spec, keeper.schema)
-        except BridgeError as error:
-            out.append(Answer(base, error=error))
-            continue
-        out.append(
-            replace(
-                base,
-                dataset=own.dataset,
-                filters=own.filters,
-                columns=own.columns,
-                series=own.series,
-                agg=own.agg,
-                params=own.params,
-            )
-        )
-    return out
-
-
 def _note_panel(request: web.Request, asked: QueryBody) -> None:
     dashboard = request.headers.get("X-Dashboard-Uid") or asked.dashboardUID
-    panel = request.headers.get("X-Panel-Id") or asked.panelId
+    name = request.headers.get("X-Panel-Id") or asked.panelId
     if dashboard:
-        request[PANEL] = (dashboard, str(panel if panel is not None else "0"))
+        request[PANEL] = (dashboard, str(name if name is not None else "0"))
 
 
 async def variable(request: web.Request) -> web.Response:

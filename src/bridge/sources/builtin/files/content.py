@@ -33,27 +33,44 @@ class Piece:
     table: pl.DataFrame
 
 
-def blocks(found: Found, *, cap_bytes: int | None) -> Iterator[bytes]:
+@dataclass(slots=True)
+class Budget:
+    """What may still be read into memory; shared by the files of one answer that is held as a whole."""
+
+    cap_bytes: int
+    spent_bytes: int = 0
+
+    def spend(self, size_bytes: int, found: Found) -> None:
+        """Takes from the budget.
+
+        Errors: UpstreamTooLarge when nothing is left of it.
+        """
+        self.spent_bytes += size_bytes
+        if self.spent_bytes > self.cap_bytes:
+            raise UpstreamTooLarge(
+                f"`{found.shown}` holds more than the {self.cap_bytes:,} bytes that may be read at once",
+                remedy="split the file, or write it as Parquet or as plain CSV or NDJSON",
+            )
+
+
+def blocks(found: Found, budget: Budget, *, streamed: bool, block_bytes: int = BLOCK_BYTES) -> Iterator[bytes]:
     """The file's content in order, unzipped where it is gzip.
 
-    Units:  at most `cap_bytes` of content; gzip is always capped by it, whatever the size on disk.
-    Errors: SourceError when the file cannot be read, UpstreamTooLarge over the cap, UpstreamInvalid for bad gzip.
+    Shape:  plain files that are `streamed` are not held, and so cost nothing; gzip always does, as it can unfold
+            to a thousand times its size.
+    Errors: SourceError when the file cannot be read, UpstreamTooLarge over the budget, UpstreamInvalid for bad gzip.
     """
-    seen_bytes = 0
     try:
         with _opened(found) as file:
-            stream = cast(BinaryIO, gzip.GzipFile(fileobj=file)) if _is_gzip(file) else file
-            while block := stream.read(BLOCK_BYTES):
-                seen_bytes += len(block)
-                if cap_bytes is not None and seen_bytes > cap_bytes:
-                    raise UpstreamTooLarge(
-                        f"`{found.shown}` holds more than {cap_bytes:,} bytes",
-                        remedy="split the file, or convert it to Parquet",
-                    )
+            zipped = _is_gzip(file)
+            stream = cast(BinaryIO, gzip.GzipFile(fileobj=file)) if zipped else file
+            while block := stream.read(block_bytes):
+                if zipped or not streamed:
+                    budget.spend(len(block), found)
                 yield block
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise UpstreamInvalid(
-            f"`{found.shown}` is no complete gzip file after {seen_bytes:,} bytes of content",
+            f"`{found.shown}` is no complete gzip file",
             remedy="write the file again, to another name first and then renamed",
         ) from error
     except OSError as error:
@@ -93,7 +110,7 @@ def without_bom(start: bytes, found: Found) -> bytes:
     start = start.removeprefix(_UTF8_BOM)
     if start[:256].lstrip().lower().startswith(_HTML):
         raise UpstreamInvalid(
-            f"`{found.shown}` holds a web page, not {found.format} data",
+            f"`{found.shown}` holds a web page (HTML or XML), not {found.format} data",
             remedy="look at what wrote the file: it probably saved an error page or a login page",
         )
     return start

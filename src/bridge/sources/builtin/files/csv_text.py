@@ -40,9 +40,7 @@ class _Head:
     separator: str
 
 
-def pieces(
-    blocks: Iterable[bytes], found: Found, dialect: Dialect, wanted: Sequence[str] | None
-) -> Iterator[Piece]:
+def pieces(blocks: Iterable[bytes], found: Found, dialect: Dialect, wanted: Sequence[str] | None) -> Iterator[Piece]:
     """Tables of text columns, the first of them even without rows; `wanted` names the columns to keep.
 
     Errors: UpstreamInvalid naming the file and the line.
@@ -151,7 +149,7 @@ def _parsed(
             separator=head.separator,
             infer_schema=False,
             null_values=list(dialect.null_values),
-            empty_string_is_null=False,
+            empty_string_is_null="" in dialect.null_values,
         )
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
         raise _unclosed(found, line, "or one after it has misplaced quotes") from error
@@ -184,8 +182,9 @@ def _checked(data: bytes, line: int, head: _Head, found: Found) -> npt.NDArray[n
     wrong = np.flatnonzero((fields != len(head.names)) & ~blank)
     if len(wrong):
         where = line + data.count(b"\n", 0, int(starts[wrong[0]]))
+        count = f"{fields[wrong[0]]} field" + ("s" if fields[wrong[0]] > 1 else "")
         raise UpstreamInvalid(
-            f"`{found.shown}`: line {where} has {fields[wrong[0]]} fields, the header has {len(head.names)}",
+            f"`{found.shown}`: line {where} has {count}, the header has {len(head.names)}",
             remedy="correct the line (a separator inside a value needs quotes), or set `separator`",
         )
     return blank

@@ -31,10 +31,13 @@ def document_pieces(
         raise UpstreamInvalid(f"`{found.shown}` is empty", remedy="write at least [] into it")
     try:
         document = loads(data)
-    except ValueError as error:
+    except json.JSONDecodeError as error:
         lines = "set `format: ndjson`, as each line is JSON by itself"
         remedy = lines if _is_lines(data) else "write the file again, to another name first and then renamed"
-        raise UpstreamInvalid(f"`{found.shown}` is no complete JSON: {error}", remedy=remedy) from error
+        raise UpstreamInvalid(
+            f"`{found.shown}` is no complete JSON: {error.msg} (line {error.lineno}, character {error.colno})",
+            remedy=remedy,
+        ) from error
     yield _piece(_rows(document, rows_path, found), found, wanted)
 
 
@@ -69,9 +72,9 @@ def _lines(data: bytes, line: int, found: Found, wanted: Sequence[str] | None) -
             continue
         try:
             row = loads(text)
-        except ValueError as error:
+        except json.JSONDecodeError as error:
             raise UpstreamInvalid(
-                f"`{found.shown}`: line {number} is no complete JSON: {error}",
+                f"`{found.shown}`: line {number} is no complete JSON: {error.msg} (character {error.colno})",
                 remedy="write one JSON object on each line; a line that is being written must end before it is read",
             ) from error
         if not isinstance(row, dict):
@@ -84,26 +87,29 @@ def _lines(data: bytes, line: int, found: Found, wanted: Sequence[str] | None) -
 
 
 def loads(data: bytes) -> Any:
-    """JSON, with the NaN and Infinity that Python programs write.
+    """JSON, with the NaN, Infinity and lone surrogates that Python programs write.
 
-    Errors: ValueError with what is wrong and where.
+    Errors: json.JSONDecodeError with what is wrong and where.
     """
     try:
         return orjson.loads(data)
     except orjson.JSONDecodeError as first:
         if not any(word in data for word in (b"NaN", b"Infinity", b"\\u")):
-            raise ValueError(str(first)) from first
+            raise
         try:
             return json.loads(data)
-        except RecursionError as error:
-            raise ValueError("it is nested too deep") from error
+        except json.JSONDecodeError:
+            raise
+        except (RecursionError, ValueError):
+            # Nested too deep, or a number of thousands of digits: both are wrong for the strict reader too.
+            raise first from None
 
 
 def _is_lines(data: bytes) -> bool:
     first, _, more = data.partition(b"\n")
     try:
         return isinstance(loads(first), dict) and bool(more.strip())
-    except ValueError:
+    except json.JSONDecodeError:
         return False
 
 
@@ -140,7 +146,7 @@ def _piece(rows: Sequence[Mapping[str, Any]], found: Found, wanted: Sequence[str
     names = [key for key in keys if wanted is None or key in wanted]
     if len(names) > MAX_COLUMNS:
         raise UpstreamInvalid(
-            f"`{found.shown}` has {len(names):,} different keys in its rows, over the limit of {MAX_COLUMNS:,} columns",
+            f"`{found.shown}` has {len(names):,} different keys in its rows, over the limit of {MAX_COLUMNS:,}",
             remedy="declare the dataset's `columns`, or reshape the rows with `rows`",
         )
     return Piece(tuple(keys), raw_rows(rows, [name for name in names if name]))

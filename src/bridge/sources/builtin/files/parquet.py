@@ -11,11 +11,11 @@ import polars as pl
 from bridge.errors import UpstreamInvalid, UpstreamTooLarge
 from bridge.model.filters import Filter, expression
 from bridge.model.frame import DTYPES
-from bridge.model.schema import Column, ColumnType, Schema
+from bridge.model.schema import Column, ColumnType, Role, Schema
 from bridge.model.span import EPOCH, Span
 from bridge.sources.builtin.files.content import Piece, unreadable
 from bridge.sources.builtin.files.paths import Found
-from bridge.sources.table import far_name
+from bridge.sources.table import SAMPLE_ROWS, far_name
 
 BATCH_ROWS = 200_000
 _MAGIC = b"PAR1"
@@ -51,7 +51,11 @@ def whole_piece(
 
 
 def scanned_pieces(
-    found: Found, wanted: Sequence[str] | None, columns: Sequence[Column], span: Span | None, filters: Sequence[Filter]
+    found: Found,
+    wanted: Sequence[str] | None,
+    columns: Sequence[Column],
+    span: Span | None,
+    filters: Sequence[Filter],
 ) -> Iterator[Piece]:
     """The rows of a large file, batch by batch, without most of those that span and filters rule out.
 
@@ -73,6 +77,20 @@ def scanned_pieces(
         raise unreadable(found, error) from error
 
 
+def sample_piece(found: Found) -> Piece:
+    """The first rows of a file that is not read whole.
+
+    Errors: as `scanned_pieces`.
+    """
+    try:
+        table = pl.scan_parquet(found.path, glob=False, hive_partitioning=False).head(SAMPLE_ROWS).collect()
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
+        raise _broken(found) from error
+    except OSError as error:
+        raise unreadable(found, error) from error
+    return Piece(tuple(table.columns), table)
+
+
 def _broken(found: Found) -> UpstreamInvalid:
     return UpstreamInvalid(
         f"`{found.shown}` is no complete Parquet file",
@@ -90,7 +108,7 @@ def _pushed(
     parts = []
     for column in columns:
         dtype = schema.get(far_name(column))
-        if column.role == "time" and span is not None and isinstance(dtype, pl.Datetime):
+        if column.role is Role.TIME and span is not None and isinstance(dtype, pl.Datetime):
             parts.append(_in_span(pl.col(far_name(column)), dtype, span))
         if dtype is not None and _same(dtype, column.type):
             raw = Schema((Column(far_name(column), column.type),))

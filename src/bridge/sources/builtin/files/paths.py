@@ -152,6 +152,7 @@ def find(place: Place, pattern: str, wanted: Format) -> Matches:
     Errors: SourceError when nothing matches, or a file leads out of the root.
     """
     root = place.root.resolve()
+    shown = _ESCAPED.sub(r"\1", pattern)
     found: dict[Path, Found] = {}
     links: list[str] = []
     try:
@@ -162,12 +163,12 @@ def find(place: Place, pattern: str, wanted: Format) -> Matches:
             elif item is not None:
                 links.append(item)
             if len(found) > MAX_FILES:
-                raise SourceError(f"more than {MAX_FILES} files match {pattern!r}", remedy="name fewer files")
+                raise SourceError(f"more than {MAX_FILES} files match {shown!r}", remedy="name fewer files")
     except (OSError, ValueError, RuntimeError) as error:
-        raise SourceError(f"{pattern!r} cannot be looked up: {reason(error)}", remedy="check the path") from error
+        raise SourceError(f"{shown!r} cannot be looked up: {reason(error)}", remedy="check the path") from error
     if not found:
         raise SourceError(
-            f"no file matches {pattern!r}"
+            f"no file matches {shown!r}"
             + (f", only symbolic links that are not followed (first: {links[0]!r})" if links else ""),
             remedy="set `follow_symlinks: true`" if links else f"check `path`; a folder offers {' '.join(_SUFFIXES)}",
         )
@@ -250,4 +251,6 @@ def format_of(name: str) -> Format | None:
 
 def reason(error: Exception) -> str:
     """The system's words without the path, which is nobody's business outside of this machine."""
-    return (error.strerror or type(error).__name__).lower() if isinstance(error, OSError) else "not a usable path"
+    if isinstance(error, OSError):
+        return (error.strerror or type(error).__name__).lower()
+    return "a loop of symbolic links" if isinstance(error, RuntimeError) else "not a usable path"

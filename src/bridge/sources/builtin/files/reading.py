@@ -4,28 +4,22 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from itertools import chain
+from dataclasses import dataclass, replace
 
 import polars as pl
 
-from bridge.errors import AnswerTooLarge, BridgeError, SchemaMismatch, SourceError, UpstreamInvalid
+from bridge.errors import AnswerTooLarge, SourceError
 from bridge.model.filters import Filter, expression
 from bridge.model.frame import Notice, empty_frame
-from bridge.model.schema import Column, ColumnType, Schema
+from bridge.model.schema import Column, ColumnType, Role, Schema
 from bridge.model.span import Span
 from bridge.sources.builtin.files import csv_text, json_text, parquet
-from bridge.sources.builtin.files.content import Piece, blocks
+from bridge.sources.builtin.files.content import BLOCK_BYTES, Budget, Piece, blocks
+from bridge.sources.builtin.files.inferred import Known, settled
 from bridge.sources.builtin.files.paths import Format, Found, Matches
-from bridge.sources.table import Losses, check_has, convert, far_name, infer, shown_names
+from bridge.sources.table import Losses, check_has, convert, far_name
 
-
-@dataclass(frozen=True, slots=True)
-class Known:
-    """Inferred columns; those that had no value yet are `open`, and take the type of the first that comes."""
-
-    columns: tuple[Column, ...]
-    open: frozenset[str] = frozenset()
+SAMPLE_BYTES = 256 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +27,7 @@ class Job:
     """One reading.
 
     Shape: `declared` empty means inferred; `narrowed` says whether span, filters and `columns` are applied.
-    Units: `cap_bytes` of unzipped content for what is read whole, `max_rows` of a narrowed answer.
+    Units: `cap_bytes` of content for what is read whole, `max_rows` of a narrowed answer.
     """
 
     dataset: str
@@ -48,7 +42,7 @@ class Job:
     columns: tuple[str, ...]
     cap_bytes: int
     max_rows: int
-    stop: threading.Event = field(default_factory=threading.Event)
+    stop: threading.Event
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,22 +61,26 @@ def read(job: Job) -> Reading:
     Errors: SourceError and its subclasses naming the file, AnswerTooLarge over the row limit.
     """
     linked = tuple(_link_notice(name) for name in job.matches.links[:1])
-    if job.declared:
-        answer = _gathered(job, job.declared, ((found, _pieces(job, found)) for found in job.matches.files))
-        return replace(answer, notices=linked + answer.notices)
-    if job.narrowed:
-        heads = [(found, _sampled(job, found)) for found in job.matches.files]
-        known, notices = _settled(job, [(found, head) for found, head in heads if head is not None])
+    files, budget = job.matches.files, Budget(job.cap_bytes)
+    known, notices, columns = None, linked, job.declared
+    if job.declared or job.narrowed:
+        if not job.declared:
+            known, changed = settled(
+                job.dataset, files, job.known, [piece for found in files for piece in _sampled(job, found)]
+            )
+            notices, columns = linked + changed, known.columns
+        shown = _shown(job, columns)
+        # A streamed file is let go of before the next is opened, so that each has a budget of its own.
         sources: Iterable[tuple[Found, Iterable[Piece]]] = (
-            (found, _pieces(job, found, known.columns)) for found in job.matches.files
+            (found, _pieces(job, found, Budget(job.cap_bytes) if job.narrowed else budget, shown)) for found in files
         )
     else:
         # Read once: types are settled over all files before the first value is converted.
-        wholes = [(found, piece) for found in job.matches.files for piece in _pieces(job, found, whole=True)]
-        known, notices = _settled(job, wholes)
-        sources = ((found, [piece]) for found, piece in wholes)
-    answer = _gathered(job, known.columns, sources)
-    return replace(answer, notices=linked + notices + answer.notices, known=known)
+        wholes = [(found, list(_pieces(job, found, budget, ()))) for found in files]
+        known, changed = settled(job.dataset, files, job.known, [piece for _, pieces in wholes for piece in pieces])
+        notices, columns, sources = linked + changed, known.columns, wholes
+    answer = _gathered(job, columns, sources)
+    return replace(answer, notices=notices + answer.notices, known=known)
 
 
 def _link_notice(name: str) -> Notice:
@@ -90,23 +88,25 @@ def _link_notice(name: str) -> Notice:
 
 
 def _pieces(
-    job: Job, found: Found, columns: tuple[Column, ...] | None = None, *, whole: bool = False
+    job: Job, found: Found, budget: Budget, columns: tuple[Column, ...], *, sample: bool = False
 ) -> Iterator[Piece]:
-    """The file's rows as raw tables; `whole` gives them as one."""
-    shown = _shown(job, columns or job.declared)
-    wanted = None if whole else [far_name(column) for column in shown]
-    scanned = job.narrowed and found.format is Format.PARQUET
-    if scanned:
-        yield from parquet.scanned_pieces(found, wanted, shown, job.span, job.filters)
+    """The file's rows as raw tables; without `columns` all of them in one piece, or a first one as a `sample`."""
+    wanted = [far_name(column) for column in columns] or None
+    if job.narrowed and found.format is Format.PARQUET:
+        yield from parquet.scanned_pieces(found, wanted, columns, job.span, job.filters)
         return
-    content: Iterable[bytes] = blocks(found, cap_bytes=_cap_bytes(job, found))
+    streamed = job.narrowed and found.format in (Format.CSV, Format.NDJSON)
+    size = SAMPLE_BYTES if sample else BLOCK_BYTES
+    content: Iterable[bytes] = blocks(found, budget, streamed=streamed, block_bytes=size)
     if not job.narrowed:
         # All of it before the first record is looked at: the file may be written to while it is parsed.
-        held = list(content)
-        content = [b"".join(held)] if whole else held
+        content = list(content)
+    if not job.narrowed and wanted is None:
+        end = b"" if found.format is Format.PARQUET else b"\n"
+        content = [b"".join([*content, end])]
     if found.format is Format.CSV:
         raw = csv_text.pieces(content, found, job.dialect, wanted)
-        yield from (_sharpened(piece, job) if whole else _pointed(piece, shown, job) for piece in raw)
+        yield from (_numbered(piece, columns, job) for piece in raw)
     elif found.format is Format.NDJSON:
         yield from json_text.line_pieces(content, found, wanted)
     elif found.format is Format.JSON:
@@ -115,18 +115,14 @@ def _pieces(
         yield from parquet.whole_piece(content, found, wanted, cap_bytes=job.cap_bytes)
 
 
-def _cap_bytes(job: Job, found: Found) -> int | None:
-    """Plain CSV and NDJSON that are narrowed are streamed, whatever their size; all else is held, or can unfold."""
-    streamed = job.narrowed and found.format in (Format.CSV, Format.NDJSON)
-    return None if streamed and not found.zipped else job.cap_bytes
-
-
-def _sampled(job: Job, found: Found) -> Piece | None:
-    """The first rows of a file, with all of its columns."""
+def _sampled(job: Job, found: Found) -> Iterator[Piece]:
+    """The first rows of a file, with all of its columns; nothing where it has none."""
     if found.format is Format.PARQUET:
-        return parquet.sample_piece(found)
-    first = next(_pieces(replace(job, narrowed=True), found, whole=True), None)
-    return first
+        yield parquet.sample_piece(found)
+        return
+    for piece in _pieces(job, found, Budget(job.cap_bytes), (), sample=True):
+        yield piece
+        return
 
 
 def _shown(job: Job, columns: tuple[Column, ...]) -> tuple[Column, ...]:
@@ -134,93 +130,20 @@ def _shown(job: Job, columns: tuple[Column, ...]) -> tuple[Column, ...]:
     if not (job.narrowed and job.columns):
         return columns
     needed = {*job.columns, *(item.column for item in job.filters)}
-    return tuple(column for column in columns if column.name in needed or column.role == "time")
+    return tuple(column for column in columns if column.name in needed or column.role is Role.TIME) or columns
 
 
-def _sharpened(piece: Piece, job: Job) -> Piece:
-    return replace(piece, table=csv_text.sharpened(piece.table, decimal_comma=job.dialect.decimal_comma))
-
-
-def _pointed(piece: Piece, columns: Sequence[Column], job: Job) -> Piece:
-    if not job.dialect.decimal_comma:
-        return piece
-    numbers = [far_name(column) for column in columns if column.type is ColumnType.NUMBER]
+def _numbered(piece: Piece, columns: Sequence[Column], job: Job) -> Piece:
+    """CSV has texts only: those that are numbers are known by the declared columns, or by all of their values."""
+    comma = job.dialect.decimal_comma
+    if not columns:
+        return replace(piece, table=csv_text.sharpened(piece.table, decimal_comma=comma))
+    numbers = [far_name(column) for column in columns if column.type is ColumnType.NUMBER] if comma else []
     there = [csv_text.with_point(piece.table[name]) for name in numbers if name in piece.table.columns]
-    return replace(piece, table=piece.table.with_columns(there))
+    return replace(piece, table=piece.table.with_columns(there)) if there else piece
 
 
-def _settled(job: Job, heads: list[tuple[Found, Piece]]) -> tuple[Known, tuple[Notice, ...]]:
-    """The columns of undeclared data: of all files together, and still those that were published before.
-
-    Errors: UpstreamInvalid without any column, SchemaMismatch when a published column is gone or changed its type.
-    """
-    fresh = _inferred(piece.table for _, piece in heads)
-    if not fresh.columns and job.known is None:
-        raise UpstreamInvalid(
-            f"{_files(job)} no rows to read the columns of `{job.dataset}` from",
-            remedy="declare the dataset's `columns`, or write the data",
-        )
-    if job.known is None:
-        return fresh, ()
-    return _reconciled(job, job.known, fresh, any(piece.table.height for _, piece in heads))
-
-
-def _files(job: Job) -> str:
-    shown = shown_names(found.shown for found in job.matches.files[:3])
-    return f"{shown} has" if len(job.matches.files) == 1 else f"the files ({shown}) have"
-
-
-def _inferred(tables: Iterable[pl.DataFrame]) -> Known:
-    columns: dict[str, Column] = {}
-    undecided: set[str] = set()
-    for table in tables:
-        for column in infer(table):
-            empty = table[column.name].null_count() == table.height
-            if column.name not in columns or (column.name in undecided and not empty):
-                columns[column.name] = column
-                (undecided.add if empty else undecided.discard)(column.name)
-    return Known(one_time(columns.values()), frozenset(undecided))
-
-
-def one_time(columns: Iterable[Column]) -> tuple[Column, ...]:
-    """The columns with the role of time given to the first of the type only."""
-    out: list[Column] = []
-    for column in columns:
-        again = column.role == "time" and any(other.role == "time" for other in out)
-        out.append(replace(column, role=None) if again else column)
-    return tuple(out)
-
-
-def _reconciled(job: Job, known: Known, fresh: Known, has_rows: bool) -> tuple[Known, tuple[Notice, ...]]:
-    now = {column.name: column for column in fresh.columns}
-    changes = []
-    columns = []
-    still_open = set(known.open)
-    for column in known.columns:
-        new = now.pop(column.name, None)
-        decided = new is not None and new.name not in fresh.open
-        if new is None and has_rows:
-            changes.append(f"`{column.name}` is gone")
-        elif new is not None and decided and column.name in known.open:
-            column = new
-            still_open.discard(column.name)
-        elif new is not None and decided and new.type is not column.type:
-            changes.append(f"`{column.name}` was {column.type} and is {new.type}")
-        columns.append(column)
-    if changes:
-        raise SchemaMismatch(
-            f"the columns of `{job.dataset}` have changed: {', '.join(changes)}",
-            remedy="correct the files, declare the dataset's `columns`, or reload to publish the new columns",
-        )
-    notices = (
-        (Notice("info", f"new columns are left out until the next reload: {shown_names(now)}"),) if now else ()
-    )
-    return Known(one_time(columns), frozenset(still_open)), notices
-
-
-def _gathered(
-    job: Job, columns: tuple[Column, ...], sources: Iterable[tuple[Found, Iterable[Piece]]]
-) -> Reading:
+def _gathered(job: Job, columns: tuple[Column, ...], sources: Iterable[tuple[Found, Iterable[Piece]]]) -> Reading:
     shown = _shown(job, columns)
     keep = _predicate(job, columns)
     parts: list[pl.DataFrame] = []

@@ -67,20 +67,22 @@ class ClientCredentials:
 
         Errors: NeedsAuth when the token endpoint gives none.
         """
-        async with self._lock:
-            if self._held is None or self._clock.monotonic_s() >= self._until_s:
-                self._held = await self._fetch(deadline_s)
-            return self._held
+        return await self._valid(None, deadline_s)
 
     async def renewed(self, refused: Secret, deadline_s: float) -> Secret | None:
-        """A new token after the API refused this one.
+        """A new token after the API refused this one; all whose token was refused together share it.
 
         Errors: NeedsAuth when the token endpoint gives none.
         """
+        return await self._valid(refused, deadline_s)
+
+    async def _valid(self, refused: Secret | None, deadline_s: float) -> Secret:
         async with self._lock:
-            if self._held is refused:
-                self._held = None
-        return await self.current(deadline_s)
+            held, self._held = self._held, None
+            if held is None or held is refused or self._clock.monotonic_s() >= self._until_s:
+                held = await self._fetch(deadline_s)
+            self._held = held
+            return held
 
     async def _fetch(self, deadline_s: float) -> Secret:
         form = {"grant_type": "client_credentials"}

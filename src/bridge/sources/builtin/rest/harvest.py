@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import polars as pl
 
 from bridge.edge.upstream import Answer
-from bridge.errors import AnswerTooLarge, SchemaMismatch, UpstreamInvalid, UpstreamTooLarge
+from bridge.errors import AnswerTooLarge, SchemaMismatch, UpstreamTooLarge
 from bridge.model.frame import Notice
 from bridge.sources.builtin.rest.client import Call, Client
 from bridge.sources.builtin.rest.paging import Move, Pager
@@ -78,10 +78,7 @@ class Harvest:
                 remedy=f"set the `select` of `{column.name}` to where the far API has it now",
             )
         columns = tuple(column for column, _ in self._plan.columns)
-        try:
-            return await _aside(self._bytes, partial(from_rows, self._rows, columns))
-        except RecursionError as error:
-            raise UpstreamInvalid(f"{self._plan.name}: the answer is nested too deeply to be data") from error
+        return await _aside(self._bytes, partial(from_rows, self._rows, columns))
 
     async def _page(self, client: Client, call: Call) -> Page:
         answer = await self._fetch(client, call)

@@ -78,17 +78,14 @@ class Plans:
         """
         if not self.by_version:
             return self.base
-        if version is not None:
-            if version in self.by_version:
-                return self.by_version[version]
-            numeric = _NUMERIC.match(version)
-            parts = numeric[1].split(".") if numeric else []
-            for count in range(len(parts), 0, -1):
-                if found := self.by_version.get(".".join(parts[:count])):
-                    return found
+        text = version or ""
+        numeric = _NUMERIC.match(text)
+        parts = numeric[1].split(".") if numeric else []
+        for key in (text, *(".".join(parts[:count]) for count in range(len(parts), 0, -1))):
+            if found := self.by_version.get(key):
+                return found
         raise UpstreamInvalid(
-            f"{self.base.name}: the far API has version {(version or 'unknown')[:40]!r}; "
-            f"known are {', '.join(self.by_version)}",
+            f"{self.base.name}: the far API has version {text[:40]!r}; known are {', '.join(self.by_version)}",
             remedy="add this version under `by_version`",
         )
 

@@ -1,0 +1,61 @@
+"""One panel's request brought to Queries; a target that cannot be one keeps its place with the reason."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+from bridge.errors import BridgeError, UpstreamTimeout
+from bridge.model.query import Query
+from bridge.sources.ask import Answer, Desk
+from bridge.web import grafana
+from bridge.web.handlers.json_bodies import QueryBody, Target
+
+
+async def prepare(desk: Desk, asked: QueryBody, now: datetime) -> list[Query | Answer]:
+    """One Query per dataset a target stands for, or the Answer that says why there is none.
+
+    Errors: BadQuery for what concerns the whole request: its range, points and filters.
+    """
+    common = Query(
+        dataset="",
+        span=grafana.span_of(asked.range, now),
+        max_points=grafana.points(asked.maxDataPoints, desk.limits.max_rows),
+        step_ms=int(asked.intervalMs) if asked.intervalMs and asked.intervalMs >= 1 else None,
+        adhoc=grafana.adhoc(asked.filters or asked.adhocFilters),
+    )
+    work = [_target(desk, asked, item, common) for item in asked.targets if not item.hide]
+    return [one for found in await asyncio.gather(*work) for one in found]
+
+
+async def _target(desk: Desk, asked: QueryBody, item: Target, common: Query) -> list[Query | Answer]:
+    base = replace(common, ref_id=item.refId, shape=grafana.shape_of(asked, item))
+    try:
+        payload = grafana.payload_of(item)
+        names = grafana.targets_of(item)
+    except BridgeError as error:
+        return [Answer(base, error=error)]
+    return [await _one(desk, replace(base, dataset=name), payload) for name in names]
+
+
+async def _one(desk: Desk, base: Query, payload: dict[str, Any]) -> Query | Answer:
+    try:
+        keeper = desk.keeper(base.dataset)
+        # A payload speaks of columns: without the schema its filters could not be told from foreign keys.
+        schema = keeper.schema or (await desk.schema(base.dataset) if payload else None)
+        own = grafana.query_of(keeper.entry.name, payload, keeper.entry.spec, schema)
+    except BridgeError as error:
+        return Answer(base, error=error)
+    except TimeoutError:
+        return Answer(base, error=UpstreamTimeout(f"`{base.dataset}` did not answer in time"))
+    return replace(
+        base,
+        dataset=own.dataset,
+        filters=own.filters,
+        columns=own.columns,
+        series=own.series,
+        agg=own.agg,
+        params=own.params,
+    )
