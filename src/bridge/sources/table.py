@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -93,11 +92,19 @@ def _notice(name: str, loss: _Loss) -> Notice:
 
 def _shown_at(raw: pl.Series, at: int) -> str:
     try:
-        value = raw[at]
+        value = _value_at(raw, at)
         return repr(value[:MAX_SHOWN_CHARS] if isinstance(value, str) else value)[:MAX_SHOWN_CHARS]
-    except (ValueError, OverflowError, RecursionError):
-        # A date outside of Python's calendar, an integer of thousands of digits, a list nested too deep.
+    except (ValueError, RecursionError):
+        # An integer of thousands of digits, a list nested too deep.
         return "one that cannot be shown"
+
+
+def _value_at(raw: pl.Series, at: int) -> object:
+    if not isinstance(raw.dtype, (pl.Datetime, pl.Date)):
+        return raw[at]
+    # Polars panics on a date that Python's calendar does not have: such a one is shown as the number it is stored as.
+    time = converted(raw.slice(at, 1), ColumnType.TIME)[0][0]
+    return raw.to_physical()[at] if time is None else time.isoformat()
 
 
 def shown_names(names: Iterable[str]) -> str:
@@ -191,23 +198,28 @@ def raw_rows(rows: Sequence[Mapping[str, Any]], names: Iterable[str]) -> pl.Data
 
 def raw_series(name: str, values: list[Any]) -> pl.Series:
     """Python values as they are: one dtype where they share one, Python objects where they do not."""
+    dtype = _shared_dtype(values)
+    try:
+        return pl.Series(name, values, dtype=dtype)
+    except UnicodeError:
+        # A lone surrogate, which is legal in JSON and no Unicode text.
+        return pl.Series(name, values, dtype=pl.Object)
+
+
+def _shared_dtype(values: list[Any]) -> Any:
     kinds = set(map(type, values)) - {type(None)}
-    tries: tuple[Any, ...] = ()
     if not kinds:
-        tries = (pl.Null,)
-    elif kinds == {str}:
-        tries = (pl.String,)
-    elif kinds == {bool}:
-        tries = (pl.Boolean,)
-    elif kinds == {int}:
-        tries = (pl.Int64, pl.UInt64)
-    elif kinds <= {int, float} and not any(type(v) is int and abs(v) >= 2**53 for v in values):
-        tries = (pl.Float64,)
-    for dtype in tries:
-        # Too large an integer, or a lone surrogate in a text.
-        with suppress(TypeError, OverflowError, UnicodeError):
-            return pl.Series(name, values, dtype=dtype)
-    return pl.Series(name, values, dtype=pl.Object)
+        return pl.Null
+    if len(kinds) == 1 and (same := {str: pl.String, bool: pl.Boolean, float: pl.Float64}.get(next(iter(kinds)))):
+        return same
+    if kinds == {int}:
+        whole = [value for value in values if value is not None]
+        low, high = min(whole), max(whole)
+        if -(2**63) <= low and high < 2**63:
+            return pl.Int64
+        return pl.UInt64 if low >= 0 and high < 2**64 else pl.Object
+    exact = kinds == {int, float} and all(type(value) is not int or abs(value) < 2**53 for value in values)
+    return pl.Float64 if exact else pl.Object
 
 
 def infer(raw: pl.DataFrame) -> tuple[Column, ...]:

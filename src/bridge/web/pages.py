@@ -7,15 +7,21 @@ import secrets
 import shlex
 from collections.abc import Iterator
 from functools import lru_cache
-from typing import Any
+from importlib.resources import files
+from typing import Any, Final
 from urllib.parse import quote, urlencode, urlsplit
 
 import orjson
 from aiohttp import web
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import DictLoader, Environment, StrictUndefined
 
 Json = dict[str, Any]
 JSON_TYPE = "application/json"
+# Read with the module: a request must not wait for a disk.
+_TEMPLATES: Final = {
+    name: files("bridge.web").joinpath("templates", name).read_text(encoding="utf-8")
+    for name in ("base.html", "docs.html", "start.html")
+}
 # Words beside the colours, which not everyone sees.
 STATES = {
     "ok": "OK",
@@ -60,7 +66,7 @@ def page(template: str, **values: Any) -> web.Response:
 @lru_cache(maxsize=1)
 def _environment() -> Environment:
     env = Environment(
-        loader=PackageLoader("bridge.web", "templates"),
+        loader=DictLoader(_TEMPLATES),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -45,9 +45,9 @@ def refuse_large(request: web.Request, estimated_bytes: int) -> None:
         raise _too_large(f"about {estimated_bytes}", limit_bytes)
 
 
-def _too_large(size: str, limit_bytes: int) -> AnswerTooLarge:
+def _too_large(amount: str, limit_bytes: int) -> AnswerTooLarge:
     return AnswerTooLarge(
-        f"the answer has {size} bytes, more than the {limit_bytes} allowed",
+        f"the answer has {amount} bytes, more than the {limit_bytes} allowed",
         remedy="narrow the time range, choose fewer columns, or ask for fewer points",
     )
 

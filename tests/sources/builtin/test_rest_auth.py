@@ -255,14 +255,16 @@ async def test_a_token_endpoint_that_gives_no_token_needs_auth(answer: web.Respo
     assert SECRET not in str(error.value.message) + repr(error.value)
 
 
-async def test_a_token_endpoint_that_is_busy_is_no_refusal() -> None:
+async def test_a_token_endpoint_that_is_busy_is_no_refusal_and_its_echo_is_not_shown() -> None:
     def serve(seen: Seen) -> web.Response:
-        return js({}, status=503, Retry_After="7")
+        return text(f"busy with {seen.body.decode()}", "text/plain", status=503, Retry_After="7")
 
     async with far(serve) as there, rest(there.url, auth=oauth(there.url)) as source:
         with pytest.raises(UpstreamRefused) as error:
             await source.collect(Q)
     assert (error.value.far_status, error.value.retry_after_s) == (503, 7.0)
+    assert "busy with" in error.value.message
+    assert SECRET not in error.value.message
 
 
 async def test_nothing_that_is_printed_of_a_credential_holds_the_secret() -> None:

@@ -1,3 +1,4 @@
+import asyncio
 from typing import Any
 
 import pytest
@@ -101,11 +102,10 @@ async def test_a_missing_version_header_is_named() -> None:
             await source.collect(Q)
 
 
-async def test_the_version_is_asked_once_a_minute() -> None:
+async def test_the_version_is_asked_once_a_minute_for_all_who_wait() -> None:
     container, clock = Container("1"), HandClock()
     async with far(container) as there, rest(there.url, DATASET, clock=clock, **VERSION) as source:
-        await source.collect(Q)
-        await source.collect(Q)
+        await asyncio.gather(source.collect(Q), source.collect(Q))
         assert [seen.path for seen in there.seen] == ["/version", "/runs", "/runs"]
         container.api = "2"
         clock.seconds += 60
