@@ -205,6 +205,31 @@ def test_a_url_that_two_readers_could_read_differently_is_refused_at_once(url):
     assert "secret" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("url", "remedy"),
+    [
+        ("http://user:secret@host", "put it under `auth`"),
+        ("http://a.example?key=secret", "write queries as parameters"),
+        ("http://127.1", "write four numbers"),
+        ("http://localhost.", "without a trailing dot"),
+        ("http://b\u00fccher.example", "as its DNS name"),
+        ("http://a.example/a b", "percent-encode"),
+        ("http://[::ffff:10.0.0.1]", "allow_private: true"),
+        ("http://169.254.169.254", "link-local address, where metadata services live"),
+        ("file:///etc/passwd", "only http:// and https://"),
+    ],
+)
+def test_a_refused_url_is_named_with_what_to_do_about_it(url, remedy):
+    with pytest.raises(ValueError, match="cannot be used: ") as caught:
+        parse_base(url)
+    assert remedy in str(caught.value)
+
+
+def test_a_url_of_unreasonable_length_is_refused():
+    with pytest.raises(ValueError, match="well-formed"):
+        read_url("http://a.example/?" + "a" * 9_000)
+
+
 def test_a_private_address_inside_another_is_used_only_when_private_places_are_allowed():
     assert parse_base("http://[::ffff:10.0.0.1]", allow_private=True).private_ok
     with pytest.raises(ValueError, match="allow_private"):

@@ -156,6 +156,43 @@ async def test_what_was_fetched_before_an_invalidation_is_not_kept_after_it(cach
     assert await cache.get("other") == "other"
 
 
+async def test_the_old_fetchs_end_does_not_disturb_the_one_that_replaced_it(cache):
+    old, new = Maker("old"), Maker("new")
+    first = asyncio.create_task(cache.get_or_make("a", old))
+    await old.started.wait()
+    await cache.invalidate("a")
+    second = asyncio.create_task(cache.get_or_make("a", new))
+    await new.started.wait()
+    old.go.set()
+    assert await first == "old"
+    third = asyncio.create_task(cache.get_or_make("a", new))
+    await asyncio.sleep(0)
+    new.go.set()
+    assert await asyncio.gather(second, third) == ["new", "new"]
+    assert new.calls == 1
+    assert await cache.get("a") == "new"
+
+
+async def test_a_caller_never_joins_work_that_is_being_given_up():
+    flights, entered, cleaned = SingleFlight(), asyncio.Event(), asyncio.Event()
+
+    async def slow_to_stop():
+        try:
+            entered.set()
+            await asyncio.Event().wait()
+        finally:
+            await cleaned.wait()
+
+    leaving = asyncio.create_task(flights.run("a", slow_to_stop))
+    await entered.wait()
+    leaving.cancel()
+    await asyncio.gather(leaving, return_exceptions=True)
+    again = Maker("again")
+    again.go.set()
+    assert await flights.run("a", again) == "again"
+    cleaned.set()
+
+
 async def test_one_callers_leaving_does_not_disturb_the_others():
     flights, make = SingleFlight(), Maker()
     first, second = (asyncio.create_task(flights.run("a", make)) for _ in range(2))

@@ -389,7 +389,7 @@ async def test_an_empty_body_is_empty_in_every_coding(far, pool):
 async def test_a_head_that_is_a_bomb_or_no_http_is_invalid(far, pool, raw):
     error = await refusal(pool.upstream(far(raw).url).get("/", params=[("key", SECRET)]))
     assert isinstance(error, UpstreamInvalid)
-    assert SECRET not in "".join(traceback.format_exception(error))
+    assert "s3cr3t" not in "".join(traceback.format_exception(error))
 
 
 async def test_headers_that_are_not_text_do_not_spoil_the_answer(far, pool):
@@ -554,7 +554,12 @@ async def test_a_redirect_within_the_origin_is_followed_with_the_credential(far,
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 async def test_a_redirect_to_another_host_is_not_followed_and_the_credential_never_arrives(far, pool, status):
     evil = far(answer(b"thanks"))
-    for location in (evil.url + "/x", f"http://localhost:{evil.port}/", f"//127.0.0.1:{evil.port}/"):
+    for location in (
+        evil.url + "/x",
+        f"http://localhost:{evil.port}/",
+        f"//127.0.0.1:{evil.port}/",
+        f"https://127.0.0.1:{evil.port}/",
+    ):
         server = far(redirect(location, status))
         error = await refusal(
             pool.upstream(server.url).get("/", params=[("key", SECRET)], credentials={"Authorization": "Bearer x"})
@@ -633,7 +638,11 @@ async def test_an_upgrade_to_https_of_the_same_host_is_followed_without_any_cred
 
 async def test_a_downgrade_to_http_is_not_followed(far, tls):
     server_tls, client_tls = tls
-    server = far(redirect("http://127.0.0.1/"), tls=server_tls)
+
+    async def downgrade(_, writer):
+        writer.write(redirect(f"http://127.0.0.1:{server.port}/"))
+
+    server = far(downgrade, tls=server_tls)
     async with UpstreamPool(ssl_context=client_tls) as pool:
         assert isinstance(await refusal(pool.upstream(f"https://127.0.0.1:{server.port}").get("/")), AddressRefused)
 
@@ -841,4 +850,4 @@ async def test_nothing_of_a_request_is_logged(far, pool, caplog):
     caplog.set_level(logging.DEBUG)
     server = far(answer(SECRET.encode(), "Content-Type: text/plain", status="500 X"))
     await refusal(pool.upstream(server.url).get("/", params=[("key", SECRET)], credentials={"Authorization": SECRET}))
-    assert SECRET not in caplog.text
+    assert "s3cr3t" not in caplog.text

@@ -276,7 +276,7 @@ def test_a_json_column_holds_json_only(values: list[Any], wanted: list[Any]) -> 
 
 def test_a_missing_column_names_what_is_there() -> None:
     raw = pl.DataFrame({f"c{i}": [1] for i in range(30)})
-    with pytest.raises(SchemaMismatch, match="column `x` is missing; the data has `c0`, .* and 10 more") as info:
+    with pytest.raises(SchemaMismatch, match=r"column `x` is missing; the data has `c0`, .* and 10 more") as info:
         typed(raw, (Column("x", NUMBER),))
     assert "select" in info.value.remedy
 
@@ -360,7 +360,8 @@ def test_a_value_that_cannot_be_shown_is_counted_all_the_same() -> None:
         nested = [nested]
     for odd in (10**5000, nested):
         assert "1 of 2 values" in rows_of([1, odd], NUMBER)[1][0]
-    assert "'2026-01-31T12:00:00+00:00'" in str(pytest.raises(SchemaMismatch, convert, [NOON], NUMBER).value)
+    with pytest.raises(SchemaMismatch, match=r"first value is '2026-01-31T12:00:00\+00:00'"):
+        convert([NOON], NUMBER)
 
 
 def test_odd_values_of_json_are_survived() -> None:
@@ -447,6 +448,6 @@ def test_rows_without_columns_are_still_counted() -> None:
 
 
 def test_duplicate_names_are_refused_by_name() -> None:
-    with pytest.raises(UpstreamInvalid, match="more than one column named `a`, `b`$"):
+    with pytest.raises(UpstreamInvalid, match=r"more than one column named `a`, `b`$"):
         check_names(["a", "b", "c", "a", "b", "b"])
     check_names(["a", "b"])

@@ -136,7 +136,10 @@ def test_names_in_a_path_are_required_parameters_that_say_where_to_find_them(doc
 @pytest.mark.parametrize(
     ("name", "schema"),
     [
-        ("format", {"type": "string", "enum": ["rows", "page", "frame", "csv", "ndjson", "arrow"], "default": "rows"}),
+        (
+            "format",
+            {"type": "string", "enum": ["rows", "page", "frame", "csv", "ndjson", "arrow"], "default": "rows"},
+        ),
         ("agg", {"type": "string", "enum": ["mean", "min", "max", "sum", "last", "count", "none"]}),
         ("max_points", {"type": "integer", "minimum": 1}),
         ("limit", {"type": "integer", "minimum": 1}),
@@ -200,7 +203,7 @@ def test_every_example_fits_its_own_schema(document: dict[str, Any]) -> None:
     seen = 0
     for _, _, operation in operations(document):
         examples = [item for item in operation["parameters"] if "example" in item]
-        examples += [item for item in operation.get("requestBody", {}).get("content", {}).values()]
+        examples += list(operation.get("requestBody", {}).get("content", {}).values())
         for item in examples:
             schema = {**item["schema"], "components": document["components"]}
             jsonschema.Draft202012Validator(schema).validate(item["example"])
@@ -224,9 +227,7 @@ def test_a_dataset_answers_in_four_types_and_304_to_get_only(document: dict[str,
         ("/healthz", ["application/json"]),
     ],
 )
-def test_the_other_answers_have_the_type_of_their_row(
-    document: dict[str, Any], path: str, types: list[str]
-) -> None:
+def test_the_other_answers_have_the_type_of_their_row(document: dict[str, Any], path: str, types: list[str]) -> None:
     assert list(document["paths"][path]["get"]["responses"]["200"]["content"]) == types
 
 

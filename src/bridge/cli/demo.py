@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.resources
+import importlib.util
 import os
 import subprocess
 import sys
@@ -15,8 +16,6 @@ import typer
 
 from bridge.app import Service
 from bridge.cli import serve
-
-START_S = 60.0
 
 
 def examples() -> Path:
@@ -35,7 +34,7 @@ def container(folder: Path) -> Iterator[str]:
             line = process.stdout.readline() if process.stdout else ""
             url = line.rpartition(" ")[2].strip()
             if not url.startswith("http"):
-                typer.echo('the research container did not start; it needs `pip install "bridge[demo]"`', err=True)
+                typer.echo("the research container did not start; its own words are above", err=True)
                 raise typer.Exit(1)
             yield url
         finally:
@@ -47,6 +46,9 @@ def demo(
     log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "warning",
 ) -> None:
     """Train small models on the digits data and serve their runs and curves to Grafana."""
+    if importlib.util.find_spec("sklearn") is None:
+        typer.echo('the demo trains models with scikit-learn, which is missing: pip install "bridge[demo]"', err=True)
+        raise typer.Exit(1)
     root = examples()
     with container(root / "research_container") as url:
         overrides: dict[str, object] = {"sources.0.options.url": url}

@@ -62,7 +62,8 @@ async def _main(service: Service, ready: Callable[[str, Service], None]) -> None
     host, port = bound[0]
     scheme = "https" if server.tls.cert_file else "http"
     url = f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
-    ready(url, service)
+    # Said only after the signal handlers below stand: whoever reads it may send one at once.
+    asyncio.get_running_loop().call_soon(ready, url, service)
 
     async def hup() -> None:
         await service.reload()

@@ -49,11 +49,7 @@ class Unpacker:
                 yield inflate.decompress(data, STEP_BYTES)
                 data = inflate.unused_data if inflate.eof else inflate.unconsumed_tail
             # Output that the last step had no room for is still inside zlib.
-            while (
-                self._inflate is not None
-                and not self._inflate.eof
-                and (rest := self._inflate.decompress(b"", STEP_BYTES))
-            ):
+            while inflate is not None and not inflate.eof and (rest := inflate.decompress(b"", STEP_BYTES)):
                 yield rest
         except zlib.error as error:
             raise UpstreamInvalid(f"{self._what}: the answer is not valid {self._coding} data") from error

@@ -215,7 +215,10 @@ class Upstream:
         try:
             there = read_url(urljoin(str(far), location))
         except ValueError as error:
-            raise AddressRefused(f"{what}: the server redirects to a URL of no use: {error}") from None
+            raise AddressRefused(
+                f"{what}: the server redirects to a URL of no use: {error}",
+                remedy="write the final URL into the settings",
+            ) from None
         upgrade = (far.scheme, there.scheme, there.host) == ("http", "https", far.host)
         if there.origin == far.origin or (upgrade and there.port in (far.port, DEFAULT_PORTS["https"])):
             return there

@@ -120,12 +120,12 @@ def _shape_of(line: _Line, rows: _Rows, points: int) -> _Rows:
 
 
 def _comparable(y: _Floats) -> _Floats:
-    """The values in a range whose areas can be computed: an infinity becomes a bit more than the largest."""
+    """The values in a range whose areas can be computed; an infinity counts as the largest and hides nothing."""
     finite = np.abs(y[np.isfinite(y)])
     top = float(finite.max()) if len(finite) else 0.0
     if top > _LARGE:
         y, top = y / top, 1.0
-    edge = 2.0 * top + 1.0
+    edge = top or 1.0
     return np.nan_to_num(y, posinf=edge, neginf=-edge)
 
 

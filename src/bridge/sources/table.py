@@ -215,7 +215,7 @@ def _shared_dtype(values: list[Any]) -> Any:
     if kinds == {int}:
         whole = [value for value in values if value is not None]
         low, high = min(whole), max(whole)
-        if -(2**63) <= low and high < 2**63:
+        if low >= -(2**63) and high < 2**63:
             return pl.Int64
         return pl.UInt64 if low >= 0 and high < 2**64 else pl.Object
     exact = kinds == {int, float} and all(type(value) is not int or abs(value) < 2**53 for value in values)

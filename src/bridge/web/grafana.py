@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime
+from itertools import product
 from typing import Any
 
 from bridge.errors import BadQuery, BadRequest
 from bridge.model.filters import Filter, Op, parse_filter, parse_op
 from bridge.model.query import Agg, Query
-from bridge.model.schema import Role, Schema, Shape
+from bridge.model.schema import Column, ColumnType, Param, Role, Schema, Shape
 from bridge.model.series import complete_graph
 from bridge.model.span import EARLIEST, Span, parse_instant
 from bridge.model.wire import wire_frame
@@ -19,7 +21,7 @@ from bridge.sources.ask import Answer, Desk
 from bridge.sources.base import DatasetSpec
 from bridge.web.body import loads
 from bridge.web.handlers.json_bodies import AdHoc, QueryBody, Target, TimeRange
-from bridge.web.payload import texts, unescaped
+from bridge.web.payload import alternatives, parts, text_of, texts, unescaped, wholes
 
 RESERVED = ("columns", "series", "filter", "agg")
 # Panels that draw one line, bar or tile per series; every other panel is given one table.
@@ -28,7 +30,13 @@ SERIES_PANELS = frozenset(
     + ("state-timeline", "status-history", "trend", "heatmap", "candlestick")
 )
 MAX_EXPANDED = 50
-_ALTERNATIVES = re.compile(r"\(([^()]+)\)|\{([^{}]+)\}")
+MAX_TARGET_CHARS = 16_384
+MAX_NAME_CHARS = 256
+# A filter costs a pass over all rows, and a pattern its compilation, before anything can be refused.
+MAX_FILTERS = 100
+MAX_PATTERNS = 10
+MAX_STEP_MS = 10**13
+_CHOICE = re.compile(r"\\.|\(((?:\\.|[^\\()])+)\)|\{([^{}]+)\}", re.S)
 
 
 def span_of(given: TimeRange | None, now: datetime) -> Span | None:
@@ -57,47 +65,85 @@ def points(value: float | None, max_rows: int) -> int | None:
     return int(min(value, max_rows))
 
 
+def step_ms_of(value: float | None) -> int | None:
+    """Milliseconds between two points of a panel; None where the request does not say."""
+    if value is None or not value >= 1:
+        return None
+    return int(min(value, MAX_STEP_MS)) if math.isfinite(value) else MAX_STEP_MS
+
+
 def adhoc(items: Iterable[AdHoc] | None) -> tuple[Filter, ...]:
     """The dashboard's ad-hoc filters; one that is not filled in yet is left out.
 
-    Errors: BadQuery for an operator that is none.
+    Errors: BadQuery for an operator that is none, or a value that is an object or a list.
     """
     found = []
     for item in items or ():
         op = parse_op(item.operator)
-        values = texts(item.values, item.key) if item.values and op in (Op.EQ, Op.NE) else (_text(item.value),)
+        several = item.values if item.values and op in (Op.EQ, Op.NE) else [item.value]
+        values = tuple(dict.fromkeys(_text(value, item.key) for value in several))
         if item.key and (values != ("",) or op in (Op.EQ, Op.NE)):
             found.append(Filter(item.key, op, values))
-    return tuple(found)
+    return bounded(tuple(found))
 
 
-def _text(value: Any) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    return value if isinstance(value, str) else "" if value is None else str(value)
+def bounded(filters: tuple[Filter, ...]) -> tuple[Filter, ...]:
+    """The same filters, when they are no more than a request may have.
+
+    Errors: BadQuery.
+    """
+    if len(filters) > MAX_FILTERS:
+        raise BadQuery(f"{len(filters)} filters are more than the {MAX_FILTERS} one dataset can be asked with")
+    patterns = sum(item.op in (Op.RE, Op.NRE) for item in filters)
+    if patterns > MAX_PATTERNS:
+        raise BadQuery(
+            f"{patterns} patterns are more than the {MAX_PATTERNS} one dataset can be asked with",
+            remedy="join them with `|`, or use `=` with several values",
+        )
+    return filters
+
+
+def _text(value: Any, name: str) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, (bool, int, float, str)):
+        return text_of(value)
+    raise BadQuery(f"`{name[:80]}` must be compared with a value, not with a list or an object")
 
 
 def targets_of(item: Target) -> list[str]:
     """The dataset names a target stands for; a variable with several values stands for several.
 
-    Errors: BadQuery when it expands to too many.
+    Errors: BadQuery when it expands to too many, or to what cannot be a name.
     """
     text = item.target
     if isinstance(text, dict):
         text = text.get("value")
     if not isinstance(text, str) or not text.strip():
         return []
-    found = [text.strip()]
-    while match := next((m for name in found if (m := _ALTERNATIVES.search(name))), None):
-        choices = re.split(r"(?<!\\)\|", match[1]) if match[1] else match[2].split(",")
-        found = [
-            name.replace(match[0], choice, 1)
-            for name in found
-            for choice in (choices if match[0] in name else [match[0]])
-        ]
-        if len(found) > MAX_EXPANDED:
-            raise BadQuery(f"the target {text[:80]!r} stands for more than {MAX_EXPANDED} datasets")
-    return [unescaped(name) for name in dict.fromkeys(found)]
+    text = text.strip()
+    if len(text) > MAX_TARGET_CHARS:
+        raise BadQuery(f"the target {text[:80]!r}… has {len(text)} characters; at most {MAX_TARGET_CHARS} are read")
+    pieces = _pieces(text)
+    if math.prod(map(len, pieces)) > MAX_EXPANDED:
+        raise BadQuery(
+            f"the target {text[:80]!r} stands for more than {MAX_EXPANDED} datasets", remedy="choose fewer values"
+        )
+    names = [unescaped("".join(chosen)) for chosen in product(*pieces)]
+    if any(len(name) > MAX_NAME_CHARS for name in names):
+        raise BadQuery(f"the target {text[:80]!r} is longer than any dataset's name")
+    return list(dict.fromkeys(names))
+
+
+def _pieces(text: str) -> list[list[str]]:
+    """The text in pieces, each with what it may be: itself, or the alternatives in its brackets."""
+    out: list[list[str]] = []
+    end = 0
+    for match in _CHOICE.finditer(text):
+        if match[1] or match[2]:
+            out += [[text[end : match.start()]], alternatives(match[1]) if match[1] else match[2].split(",")]
+            end = match.end()
+    return [*out, [text[end:]]]
 
 
 def payload_of(item: Target) -> dict[str, Any]:
@@ -124,60 +170,66 @@ def query_of(target: str, payload: dict[str, Any], spec: DatasetSpec, schema: Sc
     Errors: BadQuery for a value that cannot be used. Keys that mean nothing here are ignored, as Grafana keeps
             sending those of the metric chosen before.
     """
-    filters = [parse_filter(text) for text in _lines(payload.get("filter"))]
-    params = []
-    for param in spec.params:
-        values = texts(payload.get(param.name), param.name) or ((param.default,) if param.default is not None else ())
-        if param.options and (odd := [value for value in values if value not in param.options]):
-            raise BadQuery(
-                f"`{param.name}` cannot be {odd[0][:80]!r}", remedy=f"use one of {', '.join(param.options)}"
-            )
-        if len(values) > 1 and not param.multi:
-            values = values[:1]
-        if values:
-            params.append((param.name, values))
+    filters = [item for text in _lines(payload.get("filter")) if (item := _written_filter(text))]
     names = {param.name for param in spec.params}
     for key, value in payload.items():
         column = schema.get(key) if schema and key not in RESERVED and key not in names else None
-        if column is not None and column.role is not Role.TIME and (found := texts(value, key)):
+        if column is not None and column.role is not Role.TIME and (found := _compared(value, column)):
             filters.append(Filter(key, Op.EQ, found))
-    chosen = texts(payload.get("series"), "series")
+    series = parts(payload.get("series"), "series")
     return Query(
         dataset=target,
-        filters=tuple(filters),
-        columns=_names(texts(payload.get("columns"), "columns"), schema),
-        series=None if not chosen else () if chosen == ("none",) else _names(chosen, schema),
+        filters=bounded(tuple(filters)),
+        columns=parts(payload.get("columns"), "columns"),
+        series=None if not series else () if series == ("none",) else series,
         agg=agg_of(payload.get("agg")),
-        params=tuple(params),
+        params=tuple((param.name, values) for param in spec.params if (values := _param(param, payload))),
     )
 
 
+def _param(param: Param, payload: dict[str, Any]) -> tuple[str, ...]:
+    """The values of one parameter of the dataset's own, or its default."""
+    value = payload.get(param.name)
+    values = parts(value, param.name, param.options) if param.multi else wholes(value, param.name)
+    if odd := [text for text in values if param.options and text not in param.options]:
+        raise BadQuery(f"`{param.name}` cannot be {odd[0][:80]!r}", remedy=f"use one of {', '.join(param.options)}")
+    if len(values) > 1 and not param.multi:
+        raise BadQuery(f"`{param.name}` takes one value and was given {len(values)}", remedy="choose one of them")
+    return values or ((param.default,) if param.default is not None else ())
+
+
+def _compared(value: Any, column: Column) -> tuple[str, ...]:
+    """The values a column is to equal; only in a text may a comma or pipe be part of one."""
+    texts_ = column.type in (ColumnType.STRING, ColumnType.JSON)
+    return texts(value, column.name) if texts_ else parts(value, column.name)
+
+
 def _lines(value: Any) -> list[str]:
-    items = value if isinstance(value, list) else [] if value is None else [value]
-    return [line for item in items for line in re.split(r"[\n;]", _text(item)) if line.strip()]
+    items = value if isinstance(value, list) else [value]
+    return [line for item in items for line in _text(item, "filter").splitlines() if line.strip()]
 
 
-def _names(values: tuple[str, ...], schema: Schema | None) -> tuple[str, ...]:
-    """Column names; a joined text such as `a,b` was split beside its whole, which is then no column."""
-    if schema is None or len(values) < 2:
-        return values
-    joined = values[0]
-    rest = values[1:]
-    return rest if schema.get(joined) is None and ("," in joined or "|" in joined) else values
+def _written_filter(text: str) -> Filter | None:
+    """A filter of the payload, in whose value Grafana has filled in a variable; None where that means "all"."""
+    item = parse_filter(text)
+    if item.op in (Op.RE, Op.NRE) or item.values == ("",):
+        return item
+    values = wholes(item.values[0], item.column)
+    return replace(item, values=values) if values else None
 
 
 def agg_of(value: Any) -> Agg | None:
     """The way to join points; unset or `auto` leaves it to the column's kind.
 
-    Errors: BadQuery for an unknown one.
+    Errors: BadQuery for an unknown one, or several.
     """
-    found = texts(value, "agg")
-    if not found or found[0] == "auto":
+    found = ",".join(wholes(value, "agg"))
+    if found in ("", "auto"):
         return None
     try:
-        return Agg(found[0])
+        return Agg(found)
     except ValueError as error:
-        raise BadQuery(f"`agg` cannot be {found[0][:40]!r}", remedy=f"use one of auto, {', '.join(Agg)}") from error
+        raise BadQuery(f"`agg` cannot be {found[:40]!r}", remedy=f"use one of auto, {', '.join(Agg)}") from error
 
 
 def shape_of(body: QueryBody, item: Target) -> Shape:

@@ -153,7 +153,10 @@ def _operation_ids(routes: tuple[Route, ...]) -> list[str]:
 
 
 def _operation(route: Route, name: str, body: Json | None, known: set[str]) -> Json:
-    said = [inspect.cleandoc(route.handler.__doc__ or "").partition("\n")[0], _OWN if "format" in route.params else ""]
+    said = [
+        inspect.cleandoc(route.handler.__doc__ or "").partition("\n")[0],
+        _OWN if "format" in route.params else "",
+    ]
     out: Json = {
         "operationId": name,
         "tags": [route.tag],

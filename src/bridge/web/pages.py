@@ -204,7 +204,11 @@ def _type(schema: Json, document: Json) -> str:
     """The type in words, with its bounds."""
     found = _resolved(schema, document)
     notes = [_note(key, found[key]) for key in _NOTES if key in found]
-    if "default" in schema and schema["default"] not in (None, "") and not isinstance(schema["default"], (dict, list)):
+    if (
+        "default" in schema
+        and schema["default"] not in (None, "")
+        and not isinstance(schema["default"], (dict, list))
+    ):
         notes.append(f"default {orjson.dumps(schema['default']).decode()}")
     return ", ".join([_type_name(found, document), *notes])
 

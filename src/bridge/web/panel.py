@@ -17,27 +17,26 @@ from bridge.web.handlers.json_bodies import QueryBody, Target
 async def prepare(desk: Desk, asked: QueryBody, now: datetime) -> list[Query | Answer]:
     """One Query per dataset a target stands for, or the Answer that says why there is none.
 
-    Errors: BadQuery for what concerns the whole request: its range, points and filters.
+    Errors: BadQuery for what concerns the whole request: its range, points and filters, and too many datasets.
     """
     common = Query(
         dataset="",
         span=grafana.span_of(asked.range, now),
         max_points=grafana.points(asked.maxDataPoints, desk.limits.max_rows),
-        step_ms=int(asked.intervalMs) if asked.intervalMs and asked.intervalMs >= 1 else None,
+        step_ms=grafana.step_ms_of(asked.intervalMs),
         adhoc=grafana.adhoc(asked.filters or asked.adhocFilters),
     )
-    work = [_target(desk, asked, item, common) for item in asked.targets if not item.hide]
-    return [one for found in await asyncio.gather(*work) for one in found]
-
-
-async def _target(desk: Desk, asked: QueryBody, item: Target, common: Query) -> list[Query | Answer]:
-    base = replace(common, ref_id=item.refId, shape=grafana.shape_of(asked, item))
-    try:
-        payload = grafana.payload_of(item)
-        names = grafana.targets_of(item)
-    except BridgeError as error:
-        return [Answer(base, error=error)]
-    return [await _one(desk, replace(base, dataset=name), payload) for name in names]
+    work: list[Coroutine[Any, Any, Query | Answer] | Answer] = []
+    for item in asked.targets:
+        base = replace(common, ref_id=item.refId, shape=grafana.shape_of(asked, item))
+        try:
+            payload = grafana.payload_of(item)
+            names = [] if item.hide else grafana.targets_of(item)
+        except BridgeError as error:
+            work.append(Answer(base, error=error))
+            continue
+        work += [_one(desk, replace(base, dataset=name), payload) for name in names]
+    return [item if isinstance(item, Answer) else await item for item in work]
 
 
 async def _one(desk: Desk, base: Query, payload: dict[str, Any]) -> Query | Answer:

@@ -147,6 +147,16 @@ async def test_without_adapters_the_version_is_only_noted_and_its_failure_is_non
         assert [seen.path for seen in there.seen] == ["/version", "/runs", "/runs"]
 
 
+async def test_a_version_page_that_hangs_leaves_time_for_the_question() -> None:
+    async def serve(seen: Seen) -> web.Response:
+        if seen.path == "/version":
+            await asyncio.Event().wait()
+        return js([{"name": "x", "value": 1}])
+
+    async with far(serve) as there, rest(there.url, request_deadline_s=600, **VERSION) as source:
+        assert (await source.collect(Q)).rows == 1
+
+
 async def test_with_adapters_a_far_side_that_hides_its_version_is_an_error() -> None:
     def silent(seen: Seen) -> web.Response:
         return js({}, status=503)

@@ -106,12 +106,13 @@ def _record_ends(data: bytes) -> npt.NDArray[np.int64]:
 
 
 def _head(record: bytes, found: Found, dialect: Dialect, line: int) -> _Head:
+    record = record.rstrip(b"\r\n")
     if len(record) > MAX_HEADER_BYTES:
         raise UpstreamInvalid(
             f"`{found.shown}`: the header in line {line} has {len(record):,} bytes",
             remedy="check that the file is CSV with line ends, and `format`",
         )
-    text = record.decode().rstrip("\r\n")
+    text = record.decode()
     separator = dialect.separator or _sniffed(record, found)
     try:
         rows = list(csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True))

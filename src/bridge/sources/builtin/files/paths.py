@@ -252,5 +252,7 @@ def format_of(name: str) -> Format | None:
 def reason(error: Exception) -> str:
     """The system's words without the path, which is nobody's business outside of this machine."""
     if isinstance(error, OSError):
-        return (error.strerror or type(error).__name__).lower()
+        # Polars raises the right class, but without the number that gives the system's words.
+        unnamed = "permission denied" if isinstance(error, PermissionError) else "the system refuses it"
+        return (error.strerror or unnamed).lower()
     return "a loop of symbolic links" if isinstance(error, RuntimeError) else "not a usable path"

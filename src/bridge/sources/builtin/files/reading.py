@@ -17,7 +17,7 @@ from bridge.sources.builtin.files import csv_text, json_text, parquet
 from bridge.sources.builtin.files.content import BLOCK_BYTES, Budget, Piece, blocks
 from bridge.sources.builtin.files.inferred import Known, settled
 from bridge.sources.builtin.files.paths import Format, Found, Matches
-from bridge.sources.table import Losses, check_has, convert, far_name
+from bridge.sources.table import Losses, check_has, convert, far_name, shown_names
 
 SAMPLE_BYTES = 256 * 1024
 
@@ -47,11 +47,12 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What came of a job; `known` is set when the columns were inferred."""
+    """What came of a job; `known` is set when the columns were inferred, `names` are all that the files have."""
 
     data: pl.DataFrame
     columns: tuple[Column, ...]
     notices: tuple[Notice, ...]
+    names: tuple[str, ...] = ()
     known: Known | None = None
 
 
@@ -60,27 +61,39 @@ def read(job: Job) -> Reading:
 
     Errors: SourceError and its subclasses naming the file, AnswerTooLarge over the row limit.
     """
-    linked = tuple(_link_notice(name) for name in job.matches.links[:1])
-    files, budget = job.matches.files, Budget(job.cap_bytes)
-    known, notices, columns = None, linked, job.declared
-    if job.declared or job.narrowed:
-        if not job.declared:
-            known, changed = settled(
-                job.dataset, files, job.known, [piece for found in files for piece in _sampled(job, found)]
-            )
-            notices, columns = linked + changed, known.columns
-        shown = _shown(job, columns)
-        # A streamed file is let go of before the next is opened, so that each has a budget of its own.
-        sources: Iterable[tuple[Found, Iterable[Piece]]] = (
-            (found, _pieces(job, found, Budget(job.cap_bytes) if job.narrowed else budget, shown)) for found in files
-        )
+    notices = tuple(_link_notice(name) for name in job.matches.links[:1])
+    if job.declared:
+        answer = _gathered(job, job.declared, _streams(job, job.declared))
+        return replace(answer, notices=notices + answer.notices)
+    if job.narrowed:
+        heads = [piece for found in job.matches.files for piece in _sampled(job, found)]
     else:
         # Read once: types are settled over all files before the first value is converted.
-        wholes = [(found, list(_pieces(job, found, budget, ()))) for found in files]
-        known, changed = settled(job.dataset, files, job.known, [piece for _, pieces in wholes for piece in pieces])
-        notices, columns, sources = linked + changed, known.columns, wholes
-    answer = _gathered(job, columns, sources)
-    return replace(answer, notices=notices + answer.notices, known=known)
+        budget = Budget(job.cap_bytes)
+        wholes = [(found, list(_pieces(job, found, budget, ()))) for found in job.matches.files]
+        heads = [piece for _, pieces in wholes for piece in pieces]
+    known, changed = settled(job.dataset, job.matches.files, job.known, heads)
+    answer = _gathered(job, known.columns, _streams(job, known.columns) if job.narrowed else wholes)
+    late = () if changed else _late(known.columns, answer.names)
+    return replace(answer, notices=notices + changed + late + answer.notices, known=known)
+
+
+def _streams(job: Job, columns: tuple[Column, ...]) -> Iterator[tuple[Found, Iterator[Piece]]]:
+    """Each file with its pieces. What is streamed is let go of before the next file is opened, and so has a budget
+    of its own; what is held adds up.
+    """
+    shown = _shown(job, columns)
+    budget = Budget(job.cap_bytes)
+    for found in job.matches.files:
+        yield found, _pieces(job, found, Budget(job.cap_bytes) if job.narrowed else budget, shown)
+
+
+def _late(columns: Sequence[Column], names: Sequence[str]) -> tuple[Notice, ...]:
+    """Of large files only the beginning decides on the columns; what comes later is said."""
+    known = {far_name(column) for column in columns}
+    late = [name for name in names if name not in known]
+    text = f"columns that the beginning of the files does not have are left out: {shown_names(late)}"
+    return (Notice("info", text),) if late else ()
 
 
 def _link_notice(name: str) -> Notice:
@@ -102,7 +115,8 @@ def _pieces(
         # All of it before the first record is looked at: the file may be written to while it is parsed.
         content = list(content)
     if not job.narrowed and wanted is None:
-        end = b"" if found.format is Format.PARQUET else b"\n"
+        # A last record without a line end would come as a piece of its own.
+        end = b"\n" if found.format in (Format.CSV, Format.NDJSON) else b""
         content = [b"".join([*content, end])]
     if found.format is Format.CSV:
         raw = csv_text.pieces(content, found, job.dialect, wanted)
@@ -120,9 +134,13 @@ def _sampled(job: Job, found: Found) -> Iterator[Piece]:
     if found.format is Format.PARQUET:
         yield parquet.sample_piece(found)
         return
+    head = None
     for piece in _pieces(job, found, Budget(job.cap_bytes), (), sample=True):
-        yield piece
-        return
+        head = piece
+        if piece.table.height:
+            break
+    if head is not None:
+        yield head
 
 
 def _shown(job: Job, columns: tuple[Column, ...]) -> tuple[Column, ...]:
@@ -168,7 +186,8 @@ def _gathered(job: Job, columns: tuple[Column, ...], sources: Iterable[tuple[Fou
         if there:
             names[found.shown] = there
     notices = _missing(shown, names) + losses.notices()
-    return Reading(_joined(parts, shown), shown, notices)
+    every = dict.fromkeys(name for there in names.values() for name in sorted(there))
+    return Reading(_joined(parts, shown), shown, notices, tuple(every))
 
 
 def _too_many(job: Job) -> AnswerTooLarge:

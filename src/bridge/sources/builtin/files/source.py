@@ -196,7 +196,9 @@ class FilesSource(DataSource):
 
     def _place(self, spec: DatasetSpec) -> Place:
         assert isinstance(self.options, FilesOptions)  # noqa: S101
-        base = Path(os.path.abspath(self.tools.base_dir))
+        base = (
+            self.tools.base_dir if self.tools.base_dir.is_absolute() else Path(os.path.abspath(self.tools.base_dir))
+        )
         root = Path(os.path.normpath(base / self.options.root))
         return Place(base, root, self._dataset(spec).follow_symlinks)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import parse_qsl, urlencode, urlsplit
@@ -38,21 +39,22 @@ class Client:
         self._far = tools.upstream(options.url, allow_private=options.allow_private, headers=options.headers)
         self._authority = authority(options.auth, tools.upstream, tools.clock, allow_private=options.allow_private)
 
-    async def send(self, call: Call, *, max_bytes: int) -> Answer:
-        """The answer; a refused token is fetched anew once.
+    async def send(self, call: Call, *, max_bytes: int, most_s: float = math.inf) -> Answer:
+        """The answer; a refused token is fetched anew once. A request takes the source's deadline, or `most_s`.
 
         Errors: SourceError as `Upstream` raises it.
         """
-        secret = await self._authority.current(self._deadline_s)
+        deadline_s = min(self._deadline_s, most_s)
+        secret = await self._authority.current(deadline_s)
         try:
-            return await self._send(call, secret, max_bytes)
+            return await self._send(call, secret, max_bytes, deadline_s)
         except NeedsAuth:
-            renewed = await self._authority.renewed(secret, self._deadline_s)
+            renewed = await self._authority.renewed(secret, deadline_s)
             if renewed is None:
                 raise
-            return await self._send(call, renewed, max_bytes)
+            return await self._send(call, renewed, max_bytes, deadline_s)
 
-    async def _send(self, call: Call, secret: Secret, max_bytes: int) -> Answer:
+    async def _send(self, call: Call, secret: Secret, max_bytes: int, deadline_s: float) -> Answer:
         hidden = [value for _, value in secret.params]
         if call.url is not None:
             return await self._far.follow(
@@ -60,7 +62,7 @@ class Client:
                 headers=call.headers,
                 credentials=secret.headers,
                 secrets=hidden,
-                deadline_s=self._deadline_s,
+                deadline_s=deadline_s,
                 max_bytes=max_bytes,
             )
         return await self._far.request(
@@ -71,7 +73,7 @@ class Client:
             credentials=secret.headers,
             secrets=hidden,
             body=call.body,
-            deadline_s=self._deadline_s,
+            deadline_s=deadline_s,
             max_bytes=max_bytes,
         )
 

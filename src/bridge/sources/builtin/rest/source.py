@@ -27,6 +27,8 @@ from bridge.sources.builtin.rest.templates import values_of
 from bridge.sources.builtin.rest.version import VersionReader
 
 PROBE_BYTES = 1024 * 1024
+# A version or a sign of life comes at once or not at all; the questions behind it must still have time.
+PROBE_S = 5.0
 
 
 class RestSource(DataSource):
@@ -95,4 +97,4 @@ class RestSource(DataSource):
         return self.far_version
 
     async def _probe(self, path: str) -> Answer:
-        return await self._client.send(Call(path=path), max_bytes=PROBE_BYTES)
+        return await self._client.send(Call(path=path), max_bytes=PROBE_BYTES, most_s=PROBE_S)

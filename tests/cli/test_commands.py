@@ -1,0 +1,137 @@
+"""The commands that look and write."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from tests.cli.rig import settings
+from typer.testing import CliRunner
+
+from bridge.cli import app
+from bridge.web.routes import TABLE
+
+
+def invoke(*words: str) -> tuple[int, str, str]:
+    """Exit code, standard output and standard error of one command."""
+    done = CliRunner(env={"NO_COLOR": "1", "TERM": "dumb"}).invoke(app, list(words))
+    return done.exit_code, done.stdout, done.stderr
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> str:
+    """A settings file over one CSV file."""
+    return str(settings(tmp_path))
+
+
+def test_check_says_a_good_file_is_good(config: str) -> None:
+    """It names the datasets."""
+    code, out, _ = invoke("check", "--config", config)
+    assert code == 0
+    assert "lab.runs" in out
+    code, out, _ = invoke("check", "--config", config, "--json")
+    assert (code, json.loads(out)) == (0, {"ok": True, "problems": [], "datasets": ["lab.runs"]})
+
+
+def test_check_names_line_key_and_remedy(config: str) -> None:
+    """Mistakes in the tree and in a plug-in's options alike."""
+    file = Path(config)
+    file.write_text(file.read_text().replace("path: runs.csv", "pth: runs.csv"))
+    code, _, err = invoke("check", "--config", config)
+    assert code == 2
+    assert "bridge.yaml:8:" in err
+    assert "pth" in err
+    assert "path" in err
+    code, out, _ = invoke("check", "--config", config, "--json")
+    assert code == 2
+    assert not json.loads(out)["ok"]
+
+
+def test_check_without_a_file_says_so(tmp_path: Path) -> None:
+    """A missing file is a sentence, not a traceback."""
+    code, _, err = invoke("check", "--config", str(tmp_path / "none.yaml"))
+    assert code == 2
+    assert "no such file" in err
+
+
+def test_list_shows_plugins_and_sources(config: str) -> None:
+    """Without a file the plug-ins, with one its sources and whether they answer."""
+    code, out, _ = invoke("sources", "list", "--json")
+    kinds = {item["kind"]: item["ok"] for item in json.loads(out)}
+    assert code == 0
+    assert kinds["files"]
+    assert kinds["rest"]
+    code, out, _ = invoke("sources", "list", "--config", config, "--json")
+    assert json.loads(out)[0] | {"said": ""} == {
+        "source": "lab",
+        "kind": "files",
+        "state": "ok",
+        "datasets": "runs",
+        "said": "",
+    }
+    assert "lab" in invoke("sources", "list", "--config", config)[1]
+
+
+def test_describe_shows_columns(config: str) -> None:
+    """Types, units and roles, for a dataset and for all of a source."""
+    for name in ("lab.runs", "lab", "runs"):
+        code, out, _ = invoke("sources", "describe", name, "--config", config, "--json")
+        assert code == 0
+        columns = {item["column"]: (item["type"], item["role"]) for item in json.loads(out)["columns"]}
+        assert columns == {
+            "time": ("time", "time"),
+            "accuracy": ("number", "measure"),
+            "model": ("string", "dimension"),
+        }
+    assert "measure" in invoke("sources", "describe", "lab.runs", "--config", config)[1]
+
+
+def test_sample_shows_rows(config: str) -> None:
+    """The first rows, as they are published."""
+    code, out, _ = invoke("sources", "sample", "lab.runs", "--config", config, "--rows", "1", "--json")
+    assert (code, json.loads(out)) == (0, [{"time": 1767225600000, "accuracy": 0.5, "model": "svm"}])
+    assert "svm" in invoke("sources", "sample", "lab.runs", "--config", config)[1]
+    code, out, _ = invoke("sources", "sample", "lab.runs", "--config", config, "--hours", "1", "--json")
+    assert json.loads(out) == []
+
+
+def test_unknown_names_get_a_hint(config: str) -> None:
+    """A near miss is named."""
+    code, _, err = invoke("sources", "sample", "lab.run", "--config", config)
+    assert code == 1
+    assert "lab.runs" in err
+
+
+def test_new_refuses_what_it_cannot_write(tmp_path: Path) -> None:
+    """No name, or a folder that is there."""
+    assert invoke("sources", "new", "Weird-Name", "--into", str(tmp_path))[0] == 1
+    code, out, _ = invoke("sources", "new", "weather", "--into", str(tmp_path))
+    assert code == 0
+    assert "pyproject.toml" in out
+    code, _, err = invoke("sources", "new", "weather", "--into", str(tmp_path))
+    assert code == 1
+    assert "already" in err
+
+
+def test_routes_lists_the_table() -> None:
+    """Every row, with its scope."""
+    code, out, _ = invoke("routes", "--json")
+    assert code == 0
+    assert len(json.loads(out)) == len(TABLE)
+    assert "/json/query" in invoke("routes")[1]
+
+
+def test_openapi_is_json() -> None:
+    """The document names its version of the standard."""
+    code, out, _ = invoke("openapi")
+    assert (code, json.loads(out)["openapi"][:3]) == (0, "3.1")
+
+
+def test_a_broken_plugin_is_shown_by_check(config: str) -> None:
+    """A source whose plug-in is not there is a problem with its line."""
+    file = Path(config)
+    file.write_text(file.read_text().replace("kind: files", "kind: nothing"))
+    code, _, err = invoke("check", "--config", config)
+    assert code == 2
+    assert "no plug-in offers kind `nothing`" in err

@@ -1,0 +1,30 @@
+"""The real application behind the real front."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from servers.house import House, house
+
+Start = Callable[..., Awaitable[House]]
+
+
+@pytest.fixture
+async def start(tmp_path: Path) -> AsyncIterator[Start]:
+    """Starts bridges with settings of the test's own; all are closed at its end."""
+    async with AsyncExitStack() as stack:
+
+        async def one(*args: Any, folder: Path = tmp_path, **named: Any) -> House:
+            return await stack.enter_async_context(house(folder, *args, **named))
+
+        yield one
+
+
+@pytest.fixture
+async def bridge(start: Start) -> House:
+    """A bridge with a dataset of every kind, from files."""
+    return await start()
