@@ -90,9 +90,7 @@ FILES: dict[str, str] = {
         "2026-01-31T10:30:00Z,,restart,by hand,\n"
     ),
     "lines.csv": (
-        "time,message,level,host\n"
-        "2026-01-31T10:00:00Z,started,info,a\n"
-        "2026-01-31T10:00:01Z,failed to read,error,b\n"
+        "time,message,level,host\n2026-01-31T10:00:00Z,started,info,a\n2026-01-31T10:00:01Z,failed to read,error,b\n"
     ),
     "nodes.csv": "id,title,mainstat\n1,one,0.5\n2,two,0.25\n",
     "edges.csv": "id,source,target\ne1,1,2\ne2,2,3\n",

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from servers.house import House, house
 
 Start = Callable[..., Awaitable[House]]

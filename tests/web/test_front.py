@@ -335,10 +335,24 @@ def test_trouble_goes_to_the_log_when_nobody_else_takes_it(caplog: pytest.LogCap
     assert "why" in caplog.text
 
 
-async def test_swaps_come_one_after_the_other() -> None:
+async def test_of_two_swaps_the_later_one_stands_at_the_end_however_long_the_first_takes() -> None:
+    first, second = House("first"), House("second")
+    starting, go = asyncio.Event(), asyncio.Event()
+
+    async def slow_part(app: web.Application) -> AsyncIterator[None]:
+        starting.set()
+        await go.wait()
+        yield
+
+    first.app.cleanup_ctx.append(slow_part)
     async with front_of(House("0")) as (front, url), aiohttp.ClientSession() as session:
-        await asyncio.gather(*(front.swap(House(str(number)).app) for number in range(1, 6)))
-        assert await text_of(session, url) == "5"
+        swaps = [asyncio.create_task(front.swap(first.app))]
+        await starting.wait()
+        swaps.append(asyncio.create_task(front.swap(second.app)))
+        assert await text_of(session, url) == "0"
+        go.set()
+        await asyncio.gather(*swaps)
+        assert await text_of(session, url) == "second"
         await until(lambda: front.houses == 1)
 
 
@@ -444,6 +458,41 @@ async def test_a_stream_that_ends_while_closing_ends_its_connection_too() -> Non
         gate.go.set()
         assert (await asyncio.wait_for(reader.read(), HANG_S / 2)).endswith(b"\r\n\r\nok")
         await closing
+        writer.close()
+
+
+async def test_while_one_request_runs_on_the_connections_of_finished_streams_are_closed() -> None:
+    gates = [Gate(), Gate()]
+
+    async def stream(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Length": "2"})
+        await response.prepare(request)
+        await gates[int(request.path[1:])](request)
+        await response.write(b"ok")
+        return response
+
+    async with front_of(House("old", stream)) as (front, url):
+        lines = [await asyncio.open_connection(HOST, port_of(url)) for _ in gates]
+        for number, (_, writer) in enumerate(lines):
+            writer.write(f"GET /{number} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+            await gates[number].began.wait()
+        closing = asyncio.create_task(front.aclose())
+        await asyncio.sleep(0)
+        for number, (reader, writer) in enumerate(lines):
+            assert not closing.done()
+            gates[number].go.set()
+            assert (await asyncio.wait_for(reader.read(), HANG_S / 2)).endswith(b"\r\n\r\nok")
+            writer.close()
+        await closing
+
+
+async def test_a_connection_that_was_accepted_while_closing_is_closed_at_once() -> None:
+    async with front_of(House("old")) as (front, url):
+        assert front._server is not None
+        front._server.wind_down()
+        reader, writer = await asyncio.open_connection(HOST, port_of(url))
+        with suppress(ConnectionError):
+            assert await asyncio.wait_for(reader.read(), HANG_S / 2) == b""
         writer.close()
 
 
@@ -566,6 +615,18 @@ async def test_a_certificate_is_changed_without_a_restart(tmp_path: Path) -> Non
     assert isinstance(error, SettingsError)
     async with aiohttp.ClientSession() as session, session.get(f"https://{HOST}:{port}/", ssl=False) as answer:
         assert await answer.text() == "safe"
+    await front.aclose()
+
+
+async def test_a_renewed_certificate_is_found_by_itself(tmp_path: Path) -> None:
+    front = Front(certificate_every_s=0.02)
+    files = write_pair(tmp_path, "old")
+    ((_, port),) = await front.listen(HOST, 0, tls=files)
+    assert await name_shown(port) == "old"
+    write_pair(tmp_path, "new", files=files)
+    async with asyncio.timeout(HANG_S):
+        while await name_shown(port) != "new":
+            await asyncio.sleep(0.01)
     await front.aclose()
 
 

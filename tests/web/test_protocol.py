@@ -24,6 +24,7 @@ from bridge.web.protocol import Wire, assert_c_parser, read_body
 
 HOST = "127.0.0.1"
 HEAD = b"POST / HTTP/1.1\r\nHost: x\r\n"
+CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
 SECOND = b"GET /second HTTP/1.1\r\nHost: x\r\n\r\n"
 MANY_FIELDS = b"".join(b"X%d: y\r\n" % number for number in range(129))
 # Long enough that only a hang reaches it.
@@ -175,6 +176,7 @@ async def test_a_refusal_does_not_repeat_the_request() -> None:
 TOO_LARGE = {
     "request line": b"GET /" + b"a" * 5_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
     "one header": HEAD + b"X-A: " + b"a" * 3_000 + b"\r\n\r\n",
+    "more headers than allowed": HEAD + b"X: y\r\n" * 60 + b"\r\n",
     "129 headers": HEAD + MANY_FIELDS + b"\r\n",
     "all headers together": HEAD + b"".join(b"X%d: " % number + b"a" * 1_000 + b"\r\n" for number in range(8)),
 }
@@ -182,7 +184,7 @@ TOO_LARGE = {
 
 @pytest.mark.parametrize("request_bytes", TOO_LARGE.values(), ids=TOO_LARGE)
 async def test_a_head_over_a_limit_is_431(request_bytes: bytes) -> None:
-    wire = {"max_line_bytes": 4_000, "max_field_bytes": 2_000, "max_head_bytes": 6_000}
+    wire = {"max_line_bytes": 4_000, "max_field_bytes": 2_000, "max_head_bytes": 6_000, "max_fields": 50}
     async with house(hello, wire=wire) as there:
         said = await there.raw(request_bytes)
         assert answers(said) == [431]
@@ -217,12 +219,33 @@ async def test_a_body_that_breaks_off_malformed_is_400_at_once(body: bytes) -> N
 
     async with house(handler) as there:
         reader, writer = await asyncio.open_connection(HOST, there.port)
-        writer.write(HEAD + b"Transfer-Encoding: chunked\r\n\r\n")
+        writer.write(CHUNKED)
         await began.wait()
         writer.write(body + SECOND)
         said = await asyncio.wait_for(reader.read(), HANG_S / 2)
         assert answers(said) == [400]
         assert body_of(said) == {"code": "bad_request", "error": "the request body is malformed"}
+        assert there.paths == ["/"]
+        writer.close()
+
+
+async def test_a_malformed_body_that_nobody_reads_gets_no_answer_of_its_own() -> None:
+    began, go = asyncio.Event(), asyncio.Event()
+
+    async def careless(request: web.Request) -> web.Response:
+        began.set()
+        await go.wait()
+        return web.Response(text="done")
+
+    async with house(careless) as there:
+        reader, writer = await asyncio.open_connection(HOST, there.port)
+        writer.write(CHUNKED)
+        await began.wait()
+        (wire,) = there.wires
+        writer.write(b"ZZ\r\n" + SECOND)
+        await until(lambda: wire._request_count == 2)
+        go.set()
+        assert answers(await asyncio.wait_for(reader.read(), HANG_S / 2)) == [200]
         assert there.paths == ["/"]
         writer.close()
 
@@ -432,7 +455,6 @@ async def test_request_bodies_are_never_unpacked_by_the_server() -> None:
             assert await answer.read() == packed
 
 
-CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
 CLOSE = b"Connection: close\r\n"
 BODIES = {
     "no body": (HEAD + CLOSE + b"\r\n", 200, {"bytes": 0}),
@@ -496,8 +518,8 @@ async def test_a_refused_upload_ends_its_connection_soon_and_its_sender_sees_the
         url = f"http://{HOST}:{there.port}/"
         async with session.post(url, data=b"a" * 200_000) as answer:
             assert answer.status == 413
-        said = await there.raw(HEAD + b"Content-Length: 9000000\r\n\r\n" + b"a" * 5_000)
-        assert answers(said) == [413]
+        sending = there.raw(HEAD + b"Content-Length: 9000000\r\n\r\n" + b"a" * 5_000)
+        assert answers(await asyncio.wait_for(sending, HANG_S / 4)) == [413]
         assert there.front.connections == 0
 
 

@@ -67,7 +67,7 @@ class Meters:
         )
         self.cache = Counter(
             "bridge_cache_requests_total",
-            "Questions to the answer cache by result: hit, miss, renewed or stale.",
+            "Questions to the answer cache by result: hit, miss, renewed, stale or failed.",
             ["dataset", "result"],
             registry=registry,
         )

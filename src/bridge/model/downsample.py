@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
 from typing import Any
 
 import numpy as np
@@ -12,15 +11,17 @@ import polars as pl
 from tsdownsample import MinMaxLTTBDownsampler
 
 from bridge.errors import BadQuery
-from bridge.model.frame import Frame
+from bridge.model.frame import Frame, micros
 from bridge.model.query import Agg
 from bridge.model.schema import Column, ColumnType, Kind
-from bridge.model.span import EPOCH, Span
+from bridge.model.span import Span, to_us
 
 _Rows = npt.NDArray[np.int64]
 _Floats = npt.NDArray[np.float64]
 # Beyond this the areas of the triangles overflow; values are then scaled down before the comparison.
 _LARGE = 1e100
+# No published column can be named so, as names from outside are printable.
+_BUCKET = "\x00bucket"
 # First, last, smallest and largest value of a gauge.
 _CORNERS = 4
 
@@ -51,7 +52,7 @@ def downsample(frame: Frame, max_points: int, *, agg: Agg | None, span: Span | N
     if frame.rows <= max_points or agg is Agg.NONE:
         return frame, 0
     data = frame.data
-    if data.schema[measure.name].is_float():
+    if data.schema[measure.name].is_float() and np.isnan(data.get_column(measure.name).to_numpy()).any():
         data = data.with_columns(pl.col(measure.name).fill_nan(None))
     if agg is not None:
         thin, measure = _joined(data, time.name, measure, agg, max_points, span)
@@ -76,9 +77,11 @@ def _columns(frame: Frame) -> tuple[Column, Column]:
 
 
 def _line(time: pl.Series, measure: pl.Series) -> _Line:
-    us = time.to_physical().to_numpy()
+    us, y = micros(time), measure.cast(pl.Float64).to_numpy()
+    if not measure.null_count():
+        return _Line(us, y, np.arange(len(us)), np.empty(0, dtype=np.int64))
     known = measure.is_not_null().to_numpy()
-    return _Line(us, measure.cast(pl.Float64).to_numpy(), np.flatnonzero(known), _runs(us, ~known))
+    return _Line(us, y, np.flatnonzero(known), _runs(us, ~known))
 
 
 def _runs(us: _Rows, gone: npt.NDArray[np.bool_]) -> _Rows:
@@ -112,15 +115,20 @@ def _shares(stretches: list[_Rows], points: int) -> list[tuple[_Rows, int]]:
 def _shape_of(line: _Line, rows: _Rows, points: int) -> _Rows:
     if len(rows) <= points:
         return rows
-    y = _comparable(line.y[rows])
+    # Rows in one piece are looked at where they are, not copied.
+    whole = rows[-1] - rows[0] == len(rows) - 1
+    at: slice | _Rows = slice(rows[0], rows[-1] + 1) if whole else rows
+    y = _comparable(line.y[at])
     if points < 3:
         return rows[[int(np.argmax(y)), int(np.argmin(y))][:points]]
-    chosen = MinMaxLTTBDownsampler().downsample(line.us[rows], y, n_out=points)  # type: ignore[no-untyped-call]
+    chosen = MinMaxLTTBDownsampler().downsample(line.us[at], y, n_out=points)  # type: ignore[no-untyped-call]
     return rows[np.asarray(chosen, dtype=np.int64)]
 
 
 def _comparable(y: _Floats) -> _Floats:
     """The values in a range whose areas can be computed; an infinity counts as the largest and hides nothing."""
+    if max(-float(y.min()), float(y.max())) <= _LARGE:
+        return y
     finite = np.abs(y[np.isfinite(y)])
     top = float(finite.max()) if len(finite) else 0.0
     if top > _LARGE:
@@ -157,29 +165,26 @@ def _grid(us: _Rows, buckets: int, span: Span | None) -> tuple[int, int]:
     # The last point stands for as long as the others do on average, so that even steps make even buckets.
     start, end = first, last + max(1, (last - first) // max(1, len(us) - 1))
     if span is not None:
-        start = min(start, _us(span.start))
-        end = _us(span.end) if last < _us(span.end) else end
+        start = min(start, to_us(span.start))
+        end = to_us(span.end) if last < to_us(span.end) else end
     width = -((start - end) // buckets)
     # Whole milliseconds where that costs nothing, as no panel shows finer ones.
     return start, width if width < 1_000 else -(-width // 1_000) * 1_000
 
 
-def _us(instant: datetime) -> int:
-    return (instant - EPOCH) // timedelta(microseconds=1)
-
-
 def _joined(
     data: pl.DataFrame, time: str, measure: Column, agg: Agg, buckets: int, span: Span | None
 ) -> tuple[pl.DataFrame, Column]:
-    start, width = _grid(data.get_column(time).to_physical().to_numpy(), buckets, span)
+    start, width = _grid(micros(data.get_column(time)), buckets, span)
     col, when = pl.col(measure.name), pl.col(time)
-    number = (when.to_physical() - start) // width
-    begin = (number.first() * width + start).cast(data.schema[time])
+    # Ascending as the times are: Polars then groups by runs instead of hashing every row.
+    data = data.with_columns(((when.to_physical() - start) // width).set_sorted().alias(_BUCKET))
+    begin = (pl.col(_BUCKET).first() * width + start).cast(data.schema[time])
     if agg is Agg.LAST:
         # The instant at which the value was true; where a bucket has none, that of its last row.
         begin = pl.coalesce(when.filter(col.is_not_null()).last(), when.last())
     joined = pl.when(col.is_not_null().any()).then(_join(col, data.get_column(measure.name), agg))
-    thin = data.group_by(number.alias("bucket"), maintain_order=True).agg(begin.alias("time"), joined.alias("value"))
+    thin = data.group_by(_BUCKET, maintain_order=True).agg(begin.alias("time"), joined.alias("value"))
     unit = None if agg is Agg.COUNT else measure.unit
     return thin.select(pl.col("time").alias(time), pl.col("value").alias(measure.name)), replace(measure, unit=unit)
 

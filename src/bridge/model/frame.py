@@ -8,6 +8,8 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from bridge.model.schema import Column, ColumnType, Schema, Shape
@@ -43,7 +45,7 @@ class Meta:
     executed: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Frame:
     """Named, typed, equal-length columns.
 
@@ -86,7 +88,7 @@ class Frame:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Held:
     """A frame as it was fetched: when, and whether it is still the truth."""
 
@@ -94,6 +96,12 @@ class Held:
     fetched_at: datetime
     fetched_s: float
     fingerprint: str | None = None
+
+
+def micros(time: pl.Series) -> npt.NDArray[np.int64]:
+    """Microseconds since the epoch of a time column without nulls, looked at where they are."""
+    # `to_physical` says the same, by a query plan that costs ten times as much.
+    return time.cast(pl.Int64).to_numpy()
 
 
 def empty_frame(columns: tuple[Column, ...]) -> pl.DataFrame:

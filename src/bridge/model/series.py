@@ -9,7 +9,7 @@ import polars as pl
 
 from bridge.errors import AnswerTooLarge, BadQuery
 from bridge.model.filters import text_of
-from bridge.model.frame import EMPTY, Frame, Meta, Notice, empty_frame
+from bridge.model.frame import EMPTY, Frame, Meta, Notice, empty_frame, micros
 from bridge.model.schema import Column, ColumnType, Role, Schema, Shape
 
 _BODIES = ("body", "message", "line", "text", "msg")
@@ -35,7 +35,9 @@ def split(frame: Frame, by: tuple[str, ...], measures: tuple[str, ...], *, max_s
         raise BadQuery(f"{_called(frame)} has no number to draw over time", remedy="ask for it as a table")
     keys = [_LABEL + name for name in by]
     labels = [text_of(_column(frame, name)).alias(key) for name, key in zip(by, keys, strict=True)]
-    data = frame.data.select(*dict.fromkeys((time.name, *measures)), *labels)
+    names = [*dict.fromkeys((time.name, *measures))]
+    # A list of names is looked up; `select` builds and runs a query plan, which a panel's few rows do not repay.
+    data = frame.data.select(*names, *labels) if labels else frame.data[:, names]
     data, notices = _in_time(data, time.name)
     _check_count(data, by, keys, len(values), max_series)
     parts = sorted(_parts(data, keys), key=lambda part: part[0]) or [(tuple("" for _ in by), data)]
@@ -45,7 +47,7 @@ def split(frame: Frame, by: tuple[str, ...], measures: tuple[str, ...], *, max_s
     out = [
         replace(
             frame,
-            data=part.select(time.name, value.name),
+            data=part[:, [time.name, value.name]],
             schema=replace(frame.schema, columns=(time, value)),
             labels=dict(zip(by, key, strict=True)) if part.height else EMPTY,
             meta=Meta(custom=frame.meta.custom),
@@ -94,8 +96,8 @@ def _parts(data: pl.DataFrame, keys: list[str]) -> Iterator[tuple[tuple[str, ...
 
 def _repeats(time: pl.Series) -> bool:
     """Whether two rows of a sorted column are equal."""
-    us = time.to_physical()
-    return bool((us.diff() == 0).any())
+    us = micros(time)
+    return bool((us[1:] == us[:-1]).any())
 
 
 def to_logs(frame: Frame) -> Frame:

@@ -51,6 +51,11 @@ def to_ms(instant: datetime) -> int:
     return (instant - EPOCH) // timedelta(milliseconds=1)
 
 
+def to_us(instant: datetime) -> int:
+    """Whole microseconds since the epoch."""
+    return (instant - EPOCH) // timedelta(microseconds=1)
+
+
 def from_us(value_us: float) -> datetime:
     """The instant that lies `value_us` microseconds after the epoch.
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+import logging
+from collections.abc import Awaitable, Iterable
 from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 from typing import TypeVar
 
 from bridge.edge.meters import DatasetStatus
@@ -14,13 +16,16 @@ from bridge.model.query import Query
 from bridge.model.schema import Schema, Shape
 from bridge.sources.base import Limits
 from bridge.sources.keeper import Keeper, Kit
-from bridge.sources.present import bind, distinct, long_rows, present, select_rows, without
+from bridge.sources.present import bind, distinct, long_rows, must_exist, present, select_rows, without
 from bridge.sources.registry import DatasetEntry, Registry
+from bridge.sources.work import run
+
+__all__ = ["Answer", "Desk", "run"]
+
+log = logging.getLogger("bridge.sources")
 
 T = TypeVar("T")
 
-# Below this many rows the work is shorter than a hop to a thread and back.
-THREAD_ROWS = 20_000
 MAX_DISTINCT = 5_000
 
 
@@ -34,66 +39,96 @@ class Answer:
 
 
 class Desk:
-    """Where questions are asked."""
+    """Where questions are asked; each is answered or refused within `limits.deadline_s`."""
 
     def __init__(self, registry: Registry, kit: Kit) -> None:
         self.registry = registry
         self.limits: Limits = kit.limits
         self._cache = kit.cache
-        self.keepers = {name: Keeper(entry, kit) for name, entry in registry.datasets.items()}
+        self._offered = registry.datasets
+        self._keepers = {name: Keeper(entry, kit) for name, entry in registry.datasets.items()}
+
+    @property
+    def keepers(self) -> dict[str, Keeper]:
+        """The keepers of all datasets whose source runs, by name."""
+        if self._offered is not self.registry.datasets:
+            # A source that failed to start was taken out after the desk was built.
+            self._offered = self.registry.datasets
+            self._keepers = {name: self._keepers[name] for name in self._offered}
+        return self._keepers
 
     def keeper(self, target: str) -> Keeper:
         """The keeper of the dataset a target names.
 
-        Errors: UnknownDataset.
+        Errors: UnknownDataset; PluginFailed when its source does not run.
         """
         return self.keepers[self.registry.resolve(target).name]
 
     def entry(self, target: str) -> DatasetEntry:
         """The dataset a target names.
 
-        Errors: UnknownDataset.
+        Errors: UnknownDataset; PluginFailed when its source does not run.
         """
         return self.registry.resolve(target)
 
     async def ask(self, queries: Iterable[Query]) -> list[Answer]:
-        """One answer per query, in order; all are fetched at the same time.
+        """One answer per query, in order; all are fetched at the same time, under one deadline.
 
         Errors: none of a query's own: they are in its answer.
         """
+        until_s = asyncio.get_running_loop().time() + self.limits.deadline_s
         tasks: list[asyncio.Task[Answer]] = []
         async with asyncio.TaskGroup() as group:
-            tasks.extend(group.create_task(self._one(query)) for query in queries)
+            tasks.extend(group.create_task(self._one(query, until_s)) for query in queries)
         return [task.result() for task in tasks]
 
-    async def _one(self, query: Query) -> Answer:
+    async def _one(self, query: Query, until_s: float) -> Answer:
         try:
-            async with asyncio.timeout(self.limits.deadline_s):
-                return Answer(query, tuple(await self.frames(query)))
-        except TimeoutError:
-            text = f"`{query.dataset}` did not answer within {self.limits.deadline_s:g} s"
-            return Answer(query, error=UpstreamTimeout(text, remedy="narrow the time range or the filters"))
+            return Answer(query, tuple(await self._in_time(query.dataset, self._frames(query), until_s)))
         except BridgeError as error:
             return Answer(query, error=error)
+        except Exception:
+            # Raised further it would cancel the neighbours.
+            log.exception("a query failed inside bridge", extra={"dataset": query.dataset[:200]})
+            text = f"`{query.dataset[:80]}` could not be answered: something went wrong inside bridge"
+            return Answer(query, error=BridgeError(text, remedy="the service's log has the traceback"))
+
+    async def _in_time(self, dataset: str, work: Awaitable[T], until_s: float | None = None) -> T:
+        if until_s is None:
+            until_s = asyncio.get_running_loop().time() + self.limits.deadline_s
+        try:
+            async with asyncio.timeout_at(until_s):
+                return await work
+        except TimeoutError as error:
+            raise UpstreamTimeout(
+                f"`{dataset[:80]}` did not answer within {self.limits.deadline_s:g} s",
+                remedy="narrow the time range or the filters",
+            ) from error
 
     async def frames(self, query: Query) -> list[Frame]:
         """The frames of one query, shaped for its panel.
 
         Errors: any BridgeError.
         """
+        return await self._in_time(query.dataset, self._frames(query))
+
+    async def _frames(self, query: Query) -> list[Frame]:
         entry = self.entry(query.dataset)
         shape = _shape(query, entry)
-        frame, bound, notices = await self._fetch(query.named(entry.name))
-        frames = await run(frame.rows, lambda: present(frame, bound, shape, self.limits))
-        return [frames[0].note(*notices), *frames[1:]] if frames else frames
+        frame, bound, notices = await self._fetch(_complete(query, entry))
+        first, *others = await run(frame.rows, lambda: present(frame, bound, shape, self.limits))
+        return [first.note(*notices), *others]
 
     async def rows(self, query: Query) -> Frame:
         """The rows of one query as a single table in time order.
 
         Errors: any BridgeError.
         """
+        return await self._in_time(query.dataset, self._rows(query))
+
+    async def _rows(self, query: Query) -> Frame:
         entry = self.entry(query.dataset)
-        frame, bound, notices = await self._fetch(query.named(entry.name))
+        frame, bound, notices = await self._fetch(_complete(query, entry))
         chosen = await run(frame.rows, lambda: long_rows(select_rows(frame, bound), bound, self.limits))
         return replace(chosen, ref_id=query.ref_id).note(*notices)
 
@@ -102,17 +137,17 @@ class Desk:
 
         Errors: BadQuery for an unknown column.
         """
-        entry = self.entry(query.dataset)
-        asked = without(query.named(entry.name), column)
-        own = await entry.source.tag_values(asked, column)
+        return await self._in_time(query.dataset, self._values(query, column))
+
+    async def _values(self, query: Query, column: str) -> list[str]:
+        keeper = self.keeper(query.dataset)
+        asked = without(_complete(query, keeper.entry), column)
+        if known := keeper.schema:
+            must_exist(column, known, asked, "column")
+        own = await keeper.tag_values(asked, column)
         if own is not None:
-            return list(own)
+            return list(own[:MAX_DISTINCT])
         frame, bound, _ = await self._fetch(asked)
-        if frame.schema.get(column) is None:
-            raise BadQuery(
-                f"{entry.name} has no column `{column[:80]}`",
-                remedy=f"its columns are {', '.join(frame.schema.names)}",
-            )
         return await run(frame.rows, lambda: distinct(frame, column, bound, MAX_DISTINCT))
 
     async def schema(self, target: str) -> Schema:
@@ -123,17 +158,12 @@ class Desk:
         keeper = self.keeper(target)
         if known := keeper.schema:
             return known
-        async with asyncio.timeout(self.limits.deadline_s):
-            return (await keeper.get(Query(dataset=keeper.entry.name))).schema
+        asked = _complete(Query(dataset=keeper.entry.name), keeper.entry)
+        frame = await self._in_time(target, keeper.get(asked))
+        return keeper.schema or frame.schema
 
     async def _fetch(self, query: Query) -> tuple[Frame, Query, tuple[Notice, ...]]:
         keeper = self.keepers[query.dataset]
-        missing = [p.name for p in keeper.entry.spec.params if p.required and not query.param(p.name)]
-        if missing:
-            raise BadQuery(
-                f"{query.dataset} needs the parameter `{missing[0]}`",
-                remedy=f"give `{missing[0]}`; a variable that Grafana could not fill arrives as an empty payload",
-            )
         if known := keeper.schema:
             bound, notices = bind(query, known)
             return await keeper.get(bound), bound, notices
@@ -143,9 +173,10 @@ class Desk:
         return frame, bound, notices
 
     async def invalidate(self, pattern: str) -> int:
-        """Forgets all answers of the datasets whose name matches the glob; says how many entries went."""
-        from fnmatch import fnmatchcase
+        """Forgets all answers of the datasets whose name matches the glob; says how many entries went.
 
+        Errors: BadQuery for an overlong pattern.
+        """
         for name, keeper in self.keepers.items():
             if fnmatchcase(name, pattern):
                 keeper.forget()
@@ -163,14 +194,28 @@ class Desk:
         return known + broken
 
 
+def _complete(query: Query, entry: DatasetEntry) -> Query:
+    """The query under the dataset's full name, with the defaults of the parameters it does not give.
+
+    Errors: BadQuery when a required one is missing.
+    """
+    given = dict(query.params)
+    for param in entry.spec.params:
+        if given.get(param.name):
+            continue
+        if param.default is not None:
+            given[param.name] = (param.default,)
+        elif param.required:
+            raise BadQuery(
+                f"{entry.name} needs the parameter `{param.name}`",
+                remedy=f"give `{param.name}`; a variable that Grafana could not fill arrives as an empty payload",
+            )
+    return replace(query, dataset=entry.name, params=tuple(given.items()))
+
+
 def _shape(query: Query, entry: DatasetEntry) -> Shape:
-    """What the panel asks for; a dataset that is logs or a graph stays one on any panel but annotations."""
+    """What the panel asks for, unless the settings name the dataset's shape; annotations are made of any dataset."""
     own = entry.spec.shape
     if query.shape is Shape.ANNOTATIONS or own is Shape.AUTO:
         return query.shape
     return own
-
-
-async def run(rows: int, work: Callable[[], T]) -> T:
-    """`work()` here, or on a thread when it has many rows to go through, so that the loop stays free."""
-    return await asyncio.to_thread(work) if rows > THREAD_ROWS else work()

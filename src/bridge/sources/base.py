@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, ValidationInfo, model_validator
 
 from bridge.edge.upstream import Upstream
 from bridge.model.clock import Clock
@@ -23,20 +23,23 @@ MAX_FILE_VALUE_BYTES = 65_536
 
 
 class Options(BaseModel):
-    """Base of every plug-in's configuration: unknown keys are refused, and `X_file` reads `X` from a file."""
+    """Base of every plug-in's configuration: unknown keys are refused, and `X_file` reads `X` from a file.
+
+    A relative file name begins at the folder of the settings file: the validation context's `base_dir`.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, str_max_length=65_536)
 
     @model_validator(mode="before")
     @classmethod
-    def _read_files(cls, data: Any) -> Any:
-        return read_file_values(cls, data)
+    def _read_files(cls, data: Any, info: ValidationInfo) -> Any:
+        return read_file_values(cls, data, (info.context or {}).get("base_dir"))
 
 
-def read_file_values(model: type[BaseModel], data: Any) -> Any:
+def read_file_values(model: type[BaseModel], data: Any, base_dir: Path | None = None) -> Any:
     """`data` with each `X_file` key that `model` does not know replaced by `X`, read from that file.
 
-    Errors: ValueError naming the key when the file cannot be read.
+    Errors: ValueError naming the key when the file cannot be read, is too large, or `X` is given as well.
     """
     if not isinstance(data, Mapping):
         return data
@@ -44,15 +47,28 @@ def read_file_values(model: type[BaseModel], data: Any) -> Any:
     out: dict[Any, Any] = {}
     for key, value in data.items():
         plain = key[:-5] if isinstance(key, str) and key.endswith("_file") else ""
-        if plain and key not in known and plain in known and value is not None:
-            try:
-                with Path(os.path.expanduser(value)).open("rb") as file:
-                    out[plain] = file.read(MAX_FILE_VALUE_BYTES).decode().strip()
-            except (OSError, ValueError, TypeError) as error:
-                raise ValueError(f"{key}: cannot read {value!r}: {error}") from error
-        else:
+        if not plain or key in known or plain not in known:
             out[key] = value
+        elif plain in data:
+            raise ValueError(f"{key}: stands beside `{plain}`; keep one of the two")
+        elif value is not None:
+            out[plain] = _file_value(key, value, base_dir or Path())
     return out
+
+
+def _file_value(key: str, name: Any, base_dir: Path) -> str:
+    try:
+        with (base_dir / os.path.expanduser(name)).open("rb") as file:
+            content: bytes = file.read(MAX_FILE_VALUE_BYTES + 1)
+        text = content.decode()
+    except UnicodeDecodeError:
+        # Its own text would show a piece of what may be a secret.
+        raise ValueError(f"{key}: {name!r} holds no text in UTF-8") from None
+    except (OSError, ValueError, TypeError) as error:
+        raise ValueError(f"{key}: cannot read {name!r}: {error}") from error
+    if len(content) > MAX_FILE_VALUE_BYTES:
+        raise ValueError(f"{key}: {name!r} has more than {MAX_FILE_VALUE_BYTES} bytes")
+    return text.strip()
 
 
 class NoOptions(Options):
@@ -141,7 +157,8 @@ class DataSource(ABC):
     """One far system that offers datasets.
 
     A subclass sets the class attributes and writes `collect`; everything else has a default. bridge always
-    filters the answer again, so a pushed-down filter is a saving, never a promise.
+    filters the answer again, so a pushed-down filter is a saving, never a promise. A pushed span arrives widened
+    to whole refresh intervals, so that questions a moment apart are one.
     """
 
     kind: ClassVar[str]

@@ -20,20 +20,19 @@ class SchemaValidator:
         self.columns = columns
 
     def check(self, frame: Frame) -> Iterator[Finding]:
-        """A blocking finding for each missing column or foreign type."""
+        """A blocking finding for each column that is missing or of another type, in the data or in its own schema."""
         data = frame.data
-        for column in self.columns or frame.schema.columns:
+        said = {column.name: column for column in frame.schema.columns}
+        for column in {**said, **{column.name: column for column in self.columns}}.values():
             if column.name not in data.columns:
-                yield Finding(
-                    self.name, Level.BLOCK, f"column `{column.name}` is missing from the data", column=column.name
-                )
+                yield self._block(column, "is missing from the data")
             elif not _fits(data.schema[column.name], column.type):
-                yield Finding(
-                    self.name,
-                    Level.BLOCK,
-                    f"column `{column.name}` is declared {column.type} but holds {data.schema[column.name]}",
-                    column=column.name,
-                )
+                yield self._block(column, f"is declared {column.type} but holds {data.schema[column.name]}")
+            elif column.name not in said:
+                yield self._block(column, "is missing from the frame's schema")
+
+    def _block(self, column: Column, what: str) -> Finding:
+        return Finding(self.name, Level.BLOCK, f"column `{column.name}` {what}", column=column.name)
 
 
 def _fits(dtype: pl.DataType, wanted: ColumnType) -> bool:

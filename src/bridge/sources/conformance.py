@@ -6,31 +6,34 @@ TestMine = conformance(MySource, {"options": {...}, "datasets": [{"name": "runs"
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from datetime import datetime, timedelta
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
-import polars as pl
 import pytest
 from pydantic import ValidationError
 
 from bridge.edge.upstream import UpstreamPool
 from bridge.errors import BridgeError
 from bridge.model.clock import SystemClock
-from bridge.model.filters import Filter, Op
 from bridge.model.frame import DTYPES, Frame
 from bridge.model.query import Query
 from bridge.model.schema import Column, ColumnType, Kind, Param, Role, Shape
-from bridge.model.span import Span
 from bridge.sources.base import DataSource, Ping, Tools
+from bridge.sources.leash import Leash
 from bridge.sources.present import select_rows
+from bridge.sources.questions import missing_rows, questions
 from bridge.sources.registry import DatasetConfig, Plugin, SourceConfig, build
 
 T = TypeVar("T")
 Config = Mapping[str, Any]
 DEADLINE_S = 30.0
+# What goes on after a test gets this long to end.
+GRACE_S = 0.5
+# Turns of the loop after which a collect is cancelled: at once, and when it is deeper in its work.
+CANCEL_AFTER_TURNS = (1, 3, 10, 30)
 
 
 def conformance(
@@ -38,14 +41,15 @@ def conformance(
     config: Config | Callable[[], AbstractContextManager[Config]],
     *,
     base_dir: Path | None = None,
+    deadline_s: float = DEADLINE_S,
 ) -> type[Conformance]:
     """A test class that judges `cls`, configured as a source of the settings file is.
 
     Shape: `config` holds `options` and `datasets` as under `sources` in `bridge.yaml`, or is a function whose
            context gives them while a server they need is running.
     """
-    name = f"Test{cls.__name__}Conformance"
-    return type(name, (Conformance,), {"plugin": cls, "given": staticmethod(_opener(config)), "base_dir": base_dir})
+    own = {"plugin": cls, "given": staticmethod(_opener(config)), "base_dir": base_dir, "deadline_s": deadline_s}
+    return type(f"Test{cls.__name__}Conformance", (Conformance,), own)
 
 
 def _opener(
@@ -63,6 +67,7 @@ class Conformance:
     plugin: type[DataSource]
     given: Callable[[], AbstractContextManager[Config]]
     base_dir: Path | None = None
+    deadline_s: float = DEADLINE_S
 
     def _judge(self, work: Callable[[DataSource], Awaitable[T]]) -> T:
         """Builds the source as the service does, opens it, lets `work` look at it, and closes it."""
@@ -71,29 +76,37 @@ class Conformance:
             pool = UpstreamPool()
             tools = Tools(pool.upstream, SystemClock(), self.base_dir or Path.cwd())
             source = _built(self.plugin, config, tools)
+            leash = Leash(source.name)
             try:
-                async with asyncio.timeout(DEADLINE_S):
-                    await source.open()
-                    return await work(source)
+                await leash.run(source.open, self.deadline_s)
+                return await work(source)
             finally:
-                await source.aclose()
-                await source.aclose()
+                await leash.run(source.aclose, self.deadline_s)
+                await leash.run(source.aclose, self.deadline_s)
                 await pool.aclose()
 
         with type(self).given() as config:
-            return asyncio.run(run(config))
+            return _on_a_loop(run(config))
 
     def _each(self, check: Callable[[DataSource, str, Frame], Awaitable[None]]) -> None:
         async def work(source: DataSource) -> None:
             assert source.datasets, "the configuration under test names no dataset"
             for table in source.datasets:
-                await check(source, table, await _collected(source, _query(source, table)))
+                await check(source, table, await self._collected(source, _query(source, table)))
 
         self._judge(work)
 
+    async def _collected(self, source: DataSource, query: Query) -> Frame:
+        try:
+            frame = await Leash(query.dataset).run(lambda: source.collect(query), self.deadline_s)
+        except BridgeError as error:
+            raise AssertionError(f"{query.dataset} cannot be collected: {error.message} {error.remedy}") from error
+        assert isinstance(frame, Frame), f"{query.dataset}: collect gives {type(frame).__name__} and not a Frame"
+        return Frame(frame.data, frame.schema, query.dataset, meta=frame.meta)
+
     def test_says_what_it_is(self) -> None:
         """It has a kind, a version and a description that people can read in a list."""
-        assert self.plugin.kind.isidentifier(), "`kind` must be a plain name"
+        assert str(getattr(self.plugin, "kind", "")).isidentifier(), "`kind` must be a plain name"
         assert self.plugin.version, "`version` is empty"
         assert (self.plugin.description or self.plugin.__doc__ or "").strip(), "say in the docstring what it reads"
 
@@ -117,7 +130,7 @@ class Conformance:
         """It can tell whether the far side is there."""
 
         async def work(source: DataSource) -> None:
-            ping = await source.ping()
+            ping = await Leash(source.name).run(source.ping, self.deadline_s)
             assert isinstance(ping, Ping)
             assert ping.ok, f"the far side of the configuration under test does not answer: {ping.text}"
 
@@ -150,7 +163,7 @@ class Conformance:
         """A second question gets the same columns."""
 
         async def check(source: DataSource, table: str, frame: Frame) -> None:
-            again = await _collected(source, _query(source, table))
+            again = await self._collected(source, _query(source, table))
             assert again.schema.fingerprint == frame.schema.fingerprint, f"{table} changes its columns"
 
         self._each(check)
@@ -159,13 +172,13 @@ class Conformance:
         """`narrow` keeps dataset and parameters, adds nothing, and is stable."""
 
         async def check(source: DataSource, table: str, frame: Frame) -> None:
-            asked = _narrowed(source, table, frame)
-            kept = source.narrow(asked)
-            assert kept.dataset == asked.dataset
-            assert kept.params == asked.params
-            assert set(kept.filters) <= set(asked.filters)
-            assert kept.span in (None, asked.span)
-            assert source.narrow(kept) == kept, f"{table}: narrowing twice gives another query"
+            for asked in questions(_query(source, table), frame):
+                kept = source.narrow(asked)
+                assert kept.dataset == asked.dataset, f"{table}: narrowing asks another dataset"
+                assert kept.params == asked.params, f"{table}: narrowing changes the parameters"
+                assert set(kept.filters) <= set(asked.filters), f"{table}: narrowing adds a filter"
+                assert kept.span in (None, asked.span), f"{table}: narrowing changes the span"
+                assert source.narrow(kept) == kept, f"{table}: narrowing twice gives another query"
 
         self._each(check)
 
@@ -173,27 +186,38 @@ class Conformance:
         """Rows that match span and filters are the same whether the source filters or bridge does."""
 
         async def check(source: DataSource, table: str, frame: Frame) -> None:
-            asked = _narrowed(source, table, frame)
-            pushed = select_rows(await _collected(source, source.narrow(asked)), asked)
-            local = select_rows(frame, asked)
-            shared = [name for name in local.data.columns if name in pushed.data.columns]
-            missing = local.data.select(shared).join(
-                pushed.data.select(shared), on=shared, how="anti", nulls_equal=True
-            )
-            assert missing.is_empty(), f"{table}: pushing down loses {missing.height} rows, e.g. {missing.head(1)}"
+            for asked in questions(_query(source, table), frame):
+                pushed = select_rows(await self._collected(source, source.narrow(asked)), asked)
+                gone = set(asked.columns) - set(pushed.data.columns)
+                assert not gone, f"{table}: pushing down loses the wanted columns {', '.join(sorted(gone))}"
+                lost = missing_rows(select_rows(frame, asked).data, pushed.data)
+                what = ", ".join(map(str, asked.filters)) or "a time range or columns"
+                assert lost.is_empty(), (
+                    f"{table}: pushing down {what} loses {lost.height} rows, e.g. {lost.row(0, named=True)}"
+                )
 
         self._each(check)
 
     def test_can_be_cancelled(self) -> None:
-        """When the client goes, the work stops: a cancelled collect ends."""
+        """When the client goes, the work stops: a cancelled collect ends as cancelled."""
 
         async def work(source: DataSource) -> None:
-            table = next(iter(source.datasets))
-            task = asyncio.create_task(_collected(source, _query(source, table)))
-            await asyncio.sleep(0)
-            task.cancel()
-            done, _ = await asyncio.wait({task}, timeout=DEADLINE_S / 2)
-            assert done, "a cancelled collect goes on: do not swallow CancelledError"
+            query = _query(source, next(iter(source.datasets)))
+
+            async def call() -> Frame:
+                return await source.collect(query)
+
+            for turns in CANCEL_AFTER_TURNS:
+                task = asyncio.create_task(call())
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+                if task.done():
+                    task.exception()
+                    continue
+                task.cancel()
+                done, _ = await asyncio.wait({task}, timeout=self.deadline_s / 2)
+                assert done, "a cancelled collect goes on: do not swallow CancelledError"
+                assert task.cancelled(), "a cancelled collect ends as something else: let CancelledError through"
 
         self._judge(work)
 
@@ -219,11 +243,25 @@ class Conformance:
                 with pytest.raises(NotImplementedError):
                     source.subscribe(_query(source, table))
                 return
-            async for frame in source.subscribe(_query(source, table)):
-                assert frame.schema.names == (source.schema(table) or frame.schema).names
-                break
+            stream = source.subscribe(_query(source, table))
+            frame = await Leash(source.name).run(lambda: anext(stream), self.deadline_s)
+            assert frame.schema.names == (source.schema(table) or frame.schema).names
 
         self._judge(work)
+
+
+def _on_a_loop(work: Coroutine[Any, Any, T]) -> T:
+    """Runs `work` on a loop of its own, and leaves behind what does not end: asyncio.run would wait for it."""
+    loop = asyncio.new_event_loop()
+    try:
+        return loop.run_until_complete(work)
+    finally:
+        if left := asyncio.all_tasks(loop):
+            for task in left:
+                task.cancel()
+            loop.run_until_complete(asyncio.wait(left, timeout=GRACE_S))
+        loop.run_until_complete(loop.shutdown_asyncgens())
+        loop.close()
 
 
 def _built(cls: type[DataSource], config: Config, tools: Tools) -> DataSource:
@@ -244,10 +282,15 @@ def _dataset(given: Mapping[str, Any]) -> DatasetConfig:
             unit=item.get("unit"),
             role=Role(item["role"]) if item.get("role") else None,
             kind=Kind(item.get("kind", "gauge")),
+            description=item.get("description", ""),
             select=item.get("select"),
         )
         for item in given.get("columns", ())
     )
+    times = [column for column in columns if column.type is ColumnType.TIME]
+    if len(times) == 1 and times[0].role is None:
+        # As in the settings: the only time column has the role time by itself.
+        columns = tuple(replace(column, role=Role.TIME) if column is times[0] else column for column in columns)
     params = tuple(Param(**item) for item in given.get("params", ()))
     shape = Shape(given.get("shape", "auto"))
     return DatasetConfig(given["name"], given.get("options", {}), columns, params, shape)
@@ -256,30 +299,3 @@ def _dataset(given: Mapping[str, Any]) -> DatasetConfig:
 def _query(source: DataSource, table: str) -> Query:
     params = tuple((p.name, (p.default,)) for p in source.datasets[table].params if p.default is not None)
     return Query(f"{source.name}.{table}", params=params)
-
-
-def _narrowed(source: DataSource, table: str, frame: Frame) -> Query:
-    """A question about some of the rows: the middle of the time they span, and one value of one dimension."""
-    query = _query(source, table)
-    time = frame.schema.time
-    times = frame.data[time.name].drop_nulls() if time else pl.Series([])
-    span = None
-    if len(times):
-        first, last = cast("datetime", times.min()), cast("datetime", times.max())
-        quarter = (last - first) / 4
-        span = Span(first + quarter, last - quarter + timedelta(microseconds=1))
-    filters = []
-    for column in frame.schema.with_role(Role.DIMENSION):
-        values = frame.data[column.name].drop_nulls()
-        if len(values) and column.type is ColumnType.STRING:
-            filters.append(Filter(column.name, Op.EQ, (values[0],)))
-            break
-    return Query(query.dataset, params=query.params, span=span, filters=tuple(filters))
-
-
-async def _collected(source: DataSource, query: Query) -> Frame:
-    try:
-        frame = await source.collect(query)
-    except BridgeError as error:
-        raise AssertionError(f"{query.dataset} cannot be collected: {error.message} {error.remedy}") from error
-    return Frame(frame.data, frame.schema, query.dataset, meta=frame.meta)

@@ -5,13 +5,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any
-
-import stamina
 
 from bridge.edge.breaker import Breaker
 from bridge.edge.cache import Cache, SingleFlight
@@ -21,22 +18,23 @@ from bridge.errors import (
     BadRequest,
     BreakerOpen,
     BridgeError,
-    NeedsAuth,
     PluginFailed,
-    Retry,
     SchemaMismatch,
     SourceError,
-    UpstreamRefused,
-    UpstreamTimeout,
 )
 from bridge.model.clock import Clock
 from bridge.model.finding import Level
 from bridge.model.frame import Frame, Held, Notice
 from bridge.model.query import Query
 from bridge.model.schema import Schema
-from bridge.model.span import EPOCH, Span
-from bridge.sources.base import Limits
+from bridge.model.span import EARLIEST, EPOCH, LATEST, Span
+from bridge.sources.attempt import Patience, attempt
+from bridge.sources.base import DataSource, Limits
+from bridge.sources.leash import Leash
+from bridge.sources.present import in_time_order
 from bridge.sources.registry import DatasetEntry
+from bridge.sources.stale import Trail, marked, state_of
+from bridge.sources.work import run
 
 log = logging.getLogger("bridge.sources")
 
@@ -44,6 +42,9 @@ log = logging.getLogger("bridge.sources")
 CLOSED_FACTOR = 10.0
 # Part of the deadline kept back, so that a last good answer can still be rendered after a source timed out.
 RESERVE_RATIO = 0.1
+# Failures in a row that open the breaker; also a source that lets every fetch run into its deadline gets so far.
+FAILURES = 5
+_US = timedelta(microseconds=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +59,23 @@ class Kit:
     retry_wait_s: float = 0.2
 
 
+@dataclass(frozen=True, slots=True)
+class _Good:
+    """The newest good answer without its rows: those stand in the cache, which is bounded."""
+
+    fetched_at: datetime
+    fetched_s: float
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    """What is told of the last failure; the error itself would keep alive all its traceback refers to."""
+
+    message: str
+    remedy: str
+
+
 class Keeper:
     """One dataset: cache, single flight, retry, breaker and last good answer."""
 
@@ -65,225 +83,257 @@ class Keeper:
         self.entry = entry
         self._kit = kit
         self._flight = SingleFlight()
-        self._breaker = Breaker(kit.clock, jitter=kit.jitter)
-        self._last_key: dict[str, tuple[str, Query]] = {}
+        self._breaker = Breaker(
+            kit.clock,
+            jitter=kit.jitter,
+            failures=FAILURES,
+            window_s=60.0 + FAILURES * kit.limits.deadline_s,
+        )
+        self._leash = Leash(entry.name)
+        self._trail = Trail()
+        # Counts the invalidations: what was asked for before one must not be kept after it.
+        self._epoch = 0
         self._state = "unknown"
-        self._error: BridgeError | None = None
-        self._good: Held | None = None
+        self._error: _Failure | None = None
+        self._good: _Good | None = None
+        self._inferred: Schema | None = None
         self._latency_s: float | None = None
         given = entry.freshness.refresh_s
-        self.refresh_s = entry.source.default_refresh_s if given is None else given
+        self.refresh_s: float = max(0.0, entry.source.default_refresh_s if given is None else given)
 
     @property
     def schema(self) -> Schema | None:
-        """The dataset's schema: declared, inferred by the source, or read off the last good frame."""
-        known = self.entry.source.schema(self.entry.spec.name)
-        return known or (self._good.frame.schema if self._good else None)
+        """The dataset's schema: declared, inferred by the source, or read off the last whole frame."""
+        try:
+            known = self.entry.source.schema(self.entry.spec.name)
+        except Exception as error:  # noqa: BLE001 a plug-in may raise anything; lists of datasets ask for this
+            self._blame(error)
+            known = None
+        return known or self._inferred
 
     async def get(self, query: Query) -> Frame:
         """The dataset's rows for this query, at least; fresh, or marked with how old they are.
 
+        Shape:  in time order.
         Errors: SourceError when the source fails and nothing was ever fetched.
         """
-        narrowed = self._align(self.entry.source.narrow(query))
+        narrowed, epoch = self._narrowed(query), self._epoch
         key = narrowed.key
         held: Held | None = await self._kit.cache.get(key)
         if held is not None and self._fresh(held, narrowed, asked=query.fresh):
             self._count("hit")
             return held.frame
         try:
-            fetched: Held = await self._flight.run(key, lambda: self._refresh(narrowed, key, held))
+            fetched = await self._flight.run((epoch, key), lambda: self._refresh(narrowed, key, held, epoch))
         except SourceError as error:
-            last = held or await self._last(narrowed)
+            last = await self._last(narrowed, key, error)
+            self._count("failed" if last is None else "stale")
             if last is None:
                 raise
-            self._count("stale")
-            return self._mark(last, error)
+            return last
+        self._count("renewed" if held is not None and fetched.frame is held.frame else "miss")
         return fetched.frame
+
+    async def tag_values(self, query: Query, column: str) -> tuple[str, ...] | None:
+        """Values of one column as the source itself lists them; None where it leaves that to bridge.
+
+        Errors: SourceError when the source fails.
+        """
+        source = self.entry.source
+        if type(source).tag_values is DataSource.tag_values:
+            return None
+        with self._plugin():
+            found = await self._leash.run(lambda: source.tag_values(query, column), self._deadline_s)
+            return None if found is None else tuple(map(str, found))
 
     def status(self) -> DatasetStatus:
         """How the dataset is doing."""
-        age_s = self._kit.clock.monotonic_s() - self._good.fetched_s if self._good else None
+        good, error = self._good, self._error
         return DatasetStatus(
             dataset=self.entry.name,
             state=self._state,
-            age_s=age_s,
-            stale=self._error is not None and self._good is not None,
+            age_s=self._kit.clock.monotonic_s() - good.fetched_s if good else None,
+            stale=error is not None and good is not None,
             breaker=self._breaker.state,
-            error=self._error.message if self._error else None,
-            remedy=(self._error.remedy or None) if self._error else None,
-            last_success=self._good.fetched_at.isoformat() if self._good else None,
-            rows=self._good.frame.rows if self._good else None,
+            error=error.message if error else None,
+            remedy=(error.remedy or None) if error else None,
+            last_success=good.fetched_at.isoformat() if good else None,
+            rows=good.rows if good else None,
             latency_s=self._latency_s,
         )
 
     def forget(self) -> None:
-        """Drops what was fetched; the next question goes to the source."""
-        self._last_key.clear()
-        self._good = None
+        """Drops what was fetched; the next question goes to the source, and what is under way is not kept."""
+        self._epoch += 1
+        self._trail.clear()
+        self._good = self._inferred = None
 
     def max_age_s(self) -> float:
-        """Seconds for which an answer given now stays fresh."""
-        if self._good is None or self._error is not None:
+        """Seconds for which every answer given now stays fresh; 0 where one may be stale."""
+        if self._error is not None:
             return 0.0
-        return max(0.0, self.refresh_s - (self._kit.clock.monotonic_s() - self._good.fetched_s))
+        ages_s = self._trail.ages_s(self._kit.clock.monotonic_s())
+        return min((self.refresh_s - age_s for age_s in ages_s if age_s < self.refresh_s), default=0.0)
+
+    @property
+    def _deadline_s(self) -> float:
+        return self._kit.limits.deadline_s * (1 - RESERVE_RATIO)
+
+    def _narrowed(self, query: Query) -> Query:
+        """What the source is asked: its part of the query, over whole refresh intervals."""
+        try:
+            with self._plugin():
+                return self._align(self.entry.source.narrow(query))
+        except PluginFailed as error:
+            raise self._failed(error) from error.__cause__
 
     def _align(self, query: Query) -> Query:
         """The pushed span widened to whole refresh intervals, so that a moving `now` still meets its own entry."""
-        if query.span is None or self.refresh_s <= 0:
+        # Whole microseconds: a product of floats may lie on the wrong side of the instant it was rounded from.
+        step_us = round(self.refresh_s * 1e6)
+        if query.span is None or step_us <= 0:
             return query
-        start = math.floor((query.span.start - EPOCH).total_seconds() / self.refresh_s) * self.refresh_s
-        end = math.ceil((query.span.end - EPOCH).total_seconds() / self.refresh_s) * self.refresh_s
-        try:
-            span = Span(EPOCH + timedelta(seconds=start), EPOCH + timedelta(seconds=end))
-        except OverflowError:
-            return query
-        return replace(query, span=span)
+        return replace(query, span=Span(_floor(query.span.start, step_us), _ceil(query.span.end, step_us)))
 
     def _fresh(self, held: Held, query: Query, *, asked: bool) -> bool:
-        age_s = self._kit.clock.monotonic_s() - held.fetched_s
-        if asked:
-            return age_s < self.entry.freshness.min_refresh_s
         ttl_s = self.refresh_s
         if query.span and (held.fetched_at - query.span.end).total_seconds() > CLOSED_FACTOR * self.refresh_s:
             ttl_s *= CLOSED_FACTOR
-        return age_s < ttl_s
+        if asked:
+            ttl_s = min(ttl_s, self.entry.freshness.min_refresh_s)
+        return self._kit.clock.monotonic_s() - held.fetched_s < ttl_s
 
-    async def _refresh(self, query: Query, key: str, held: Held | None) -> Held:
+    async def _refresh(self, query: Query, key: str, held: Held | None, epoch: int) -> Held:
         kit, source = self._kit, self.entry.source
         began_s = kit.clock.monotonic_s()
         outcome = "ok"
         try:
-            async with asyncio.timeout(kit.limits.deadline_s * (1 - RESERVE_RATIO)), self._breaker.guard():
-                token = await source.fingerprint(query)
-                if held is not None and token is not None and token == held.fingerprint:
-                    fresh = replace(held, fetched_at=kit.clock.now(), fetched_s=began_s)
-                    self._count("renewed")
-                else:
-                    self._count("miss")
-                    frame = self._checked(await self._collect(query))
-                    fresh = Held(frame, kit.clock.now(), kit.clock.monotonic_s(), token)
-        except TimeoutError as error:
-            outcome = UpstreamTimeout.code
-            raise self._failed(self._too_slow()) from error
-        except BadRequest:
-            outcome = "bad_request"
-            raise
-        except BridgeError as error:
-            outcome = error.code
-            raise self._failed(error) from error
+            async with self._breaker.guard():
+                fresh = await self._fetched(query, held)
         except asyncio.CancelledError:
             outcome = "cancelled"
             raise
         except Exception as error:
-            outcome = PluginFailed.code
-            log.exception("source plug-in failed", extra={"dataset": self.entry.name})
-            text = f"`{self.entry.name}`: its plug-in failed with {type(error).__name__}"
-            raise self._failed(PluginFailed(text, remedy="the service's log has the traceback")) from error
+            told = self._told(error, query)
+            outcome = told.code
+            if told is error:
+                raise
+            raise told from error
         finally:
-            self._latency_s = kit.clock.monotonic_s() - began_s
             kit.meters.fetches.labels(source.name, self.entry.name, outcome).inc()
-            kit.meters.fetch_seconds.labels(source.name, self.entry.name).observe(self._latency_s)
-        self._good, self._error, self._state = fresh, None, "ok"
-        await kit.cache.set(key, fresh)
-        self._remember(query, key)
+            if outcome != BreakerOpen.code:
+                self._latency_s = kit.clock.monotonic_s() - began_s
+                kit.meters.fetch_seconds.labels(source.name, self.entry.name).observe(self._latency_s)
+        self._recovered()
+        if epoch == self._epoch:
+            await self._keep(query, key, fresh)
         return fresh
 
-    async def _collect(self, query: Query) -> Frame:
-        attempts = self.entry.freshness.retries + 1
-        wait_s = self._kit.retry_wait_s
-        async for attempt in stamina.retry_context(
-            on=_retriable,
-            attempts=attempts,
-            timeout=self._kit.limits.deadline_s,
-            wait_initial=wait_s,
-            wait_max=wait_s * 25,
-            wait_jitter=wait_s,
-        ):
-            with attempt:
-                return await self.entry.source.collect(query)
-        raise self._too_slow()
+    async def _keep(self, query: Query, key: str, fresh: Held) -> None:
+        self._good = _Good(fresh.fetched_at, fresh.fetched_s, fresh.frame.rows)
+        if not query.columns:
+            # Of a frame that was narrowed to some columns the others would seem not to exist.
+            self._inferred = fresh.frame.schema
+        self._trail.remember(query, key, fresh.fetched_s)
+        await self._kit.cache.set(key, fresh)
 
-    def _checked(self, frame: Frame) -> Frame:
-        source = self.entry.source
+    async def _fetched(self, query: Query, held: Held | None) -> Held:
+        """A good answer of the source: the held one renewed where the source says that nothing changed."""
+        kit = self._kit
+        patience = Patience(self.entry.freshness.retries, kit.retry_wait_s, self._deadline_s)
+        held_token = held.fingerprint if held else None
+        token, frame = await attempt(self._leash, self.entry.source, query, held_token, patience, kit.clock)
+        if frame is None and held is not None:
+            return replace(held, fetched_at=kit.clock.now(), fetched_s=kit.clock.monotonic_s())
+        return Held(await self._checked(frame), kit.clock.now(), kit.clock.monotonic_s(), token)
+
+    async def _checked(self, frame: Frame | None) -> Frame:
+        source, name = self.entry.source, self.entry.name
+        if not isinstance(frame, Frame):
+            raise PluginFailed(f"`{name}`: its plug-in gave {type(frame).__name__} instead of a frame")
+        self._refuse_rows(frame)
+        frame = replace(source.transform(replace(frame, name=name)), name=name)
+        self._refuse_rows(frame)
+        result = source.validate(frame)
+        if result.blocked:
+            texts = "; ".join(finding.text for finding in result.blockers)
+            raise SchemaMismatch(f"`{name}` is held back: {texts}", remedy="compare the data with `columns`")
+        warnings = (Notice("warning", finding.text) for finding in result.findings if finding.level is Level.WARN)
+        noted = frame.note(*warnings)
+        # Once for all who will be given the frame.
+        return await run(noted.rows, lambda: in_time_order(noted))
+
+    def _refuse_rows(self, frame: Frame) -> None:
         if frame.rows > self._kit.limits.max_rows:
             raise AnswerTooLarge(
                 f"`{self.entry.name}` has more than {self._kit.limits.max_rows} rows",
                 remedy="narrow the time range or the filters, or raise limits.rows",
             )
-        frame = source.transform(replace(frame, name=self.entry.name))
-        result = source.validate(frame)
-        if result.blocked:
-            texts = "; ".join(finding.text for finding in result.blockers)
-            raise SchemaMismatch(
-                f"`{self.entry.name}` is held back: {texts}", remedy="compare the data with `columns`"
-            )
-        warnings = (Notice("warning", finding.text) for finding in result.findings if finding.level is Level.WARN)
-        return frame.note(*warnings)
+
+    def _told(self, error: Exception, query: Query) -> BridgeError:
+        """The failure in bridge's words; the dataset's state follows it unless the question was at fault."""
+        if isinstance(error, BreakerOpen):
+            cause = self._error
+            if cause is None:
+                return error
+            return BreakerOpen(f"{error.message} (last error: {cause.message})", remedy=cause.remedy)
+        if isinstance(error, BadRequest) or (isinstance(error, AnswerTooLarge) and query.key != query.whole().key):
+            return error
+        return self._failed(error if isinstance(error, BridgeError) else self._blame(error))
 
     def _failed(self, error: BridgeError) -> BridgeError:
-        self._error = error
-        self._state = "needs_auth" if isinstance(error, NeedsAuth) else "down"
+        if self._error is None:
+            log.warning(
+                "dataset failed", extra={"dataset": self.entry.name, "code": error.code, "error": error.message}
+            )
+        self._error, self._state = _Failure(error.message, error.remedy), state_of(error)
         return error
 
-    def _too_slow(self) -> UpstreamTimeout:
-        return UpstreamTimeout(
-            f"`{self.entry.name}` did not answer within {self._kit.limits.deadline_s:g} s",
-            remedy="narrow the time range, or raise limits.deadline_s",
-        )
+    def _recovered(self) -> None:
+        if self._error is not None:
+            log.info("dataset answers again", extra={"dataset": self.entry.name})
+        self._error, self._state = None, "ok"
 
-    def _remember(self, query: Query, key: str) -> None:
-        self._last_key[_spanless(query)] = (key, query)
-        while len(self._last_key) > 64:
-            self._last_key.pop(next(iter(self._last_key)))
+    @contextmanager
+    def _plugin(self) -> Iterator[None]:
+        """Around a plug-in's code: what it raises comes out as an error of bridge's."""
+        try:
+            yield
+        except BridgeError:
+            raise
+        except Exception as error:
+            raise self._blame(error) from error
 
-    async def _last(self, query: Query) -> Held | None:
-        """The last good answer to the same question over another span, if the spans overlap."""
-        key, asked = self._last_key.get(_spanless(query), (None, None))
-        if key is None or asked is None or query.span is None or asked.span is None:
-            return None
-        if asked.span.end <= query.span.start or query.span.end <= asked.span.start:
-            return None
-        found: Held | None = await self._kit.cache.get(key)
-        return found
+    def _blame(self, error: Exception) -> PluginFailed:
+        log.error("source plug-in failed", exc_info=error, extra={"dataset": self.entry.name})
+        text = f"`{self.entry.name}`: its plug-in failed with {type(error).__name__}"
+        return PluginFailed(text, remedy="the service's log has the traceback")
 
-    def _mark(self, held: Held, error: SourceError) -> Frame:
-        age_s = self._kit.clock.monotonic_s() - held.fetched_s
-        limit_s = self.entry.freshness.stale_after_s
-        severity = "error" if limit_s is not None and age_s > limit_s else "warning"
-        text = f"{error.message}. Shown is the last good answer, {_age(age_s)} old ({_instant(held.fetched_at)})."
-        notices = [Notice(severity, f"{text} {error.remedy}".strip())]
-        custom: dict[str, Any] = {
-            "stale": True,
-            "age_s": round(age_s, 3),
-            "last_updated": held.fetched_at.isoformat(),
-            "state": self._state,
-            "error": error.code,
-        }
-        return held.frame.note(*notices, **custom)
+    async def _last(self, query: Query, key: str, error: BridgeError) -> Frame | None:
+        """The last good answer to the same question, marked; one over another span serves where the spans overlap."""
+        for found, covered in [(key, query.span), *self._trail.overlapping(query)]:
+            held: Held | None = await self._kit.cache.get(found)
+            if held is not None:
+                age_s = self._kit.clock.monotonic_s() - held.fetched_s
+                stale_after_s = self.entry.freshness.stale_after_s
+                return marked(held, error, age_s, stale_after_s=stale_after_s, asked=query.span, covered=covered)
+        return None
 
     def _count(self, result: str) -> None:
         self._kit.meters.cache.labels(self.entry.name, result).inc()
 
 
-def _retriable(error: Exception) -> bool | float:
-    """Whether, and after how many seconds, this failure is worth another try."""
-    if isinstance(error, BreakerOpen) or not isinstance(error, SourceError) or error.retry is not Retry.LATER:
-        return False
-    if isinstance(error, UpstreamRefused) and error.retry_after_s:
-        return error.retry_after_s
-    return True
+def _floor(instant: datetime, step_us: int) -> datetime:
+    """The last whole step that is not after the instant; the calendar's beginning where there is none."""
+    try:
+        return EPOCH + (instant - EPOCH) // _US // step_us * step_us * _US
+    except OverflowError:
+        return min(instant, EARLIEST)
 
 
-def _spanless(query: Query) -> str:
-    return replace(query, span=None, step_ms=None, max_points=None).key
-
-
-def _instant(value: datetime) -> str:
-    return value.strftime("%Y-%m-%d %H:%M:%S UTC")
-
-
-def _age(age_s: float) -> str:
-    if age_s < 120:
-        return f"{age_s:.0f} s"
-    return f"{age_s / 60:.0f} min" if age_s < 7200 else f"{age_s / 3600:.1f} h"
+def _ceil(instant: datetime, step_us: int) -> datetime:
+    """The first whole step that is not before the instant; the calendar's end where there is none."""
+    try:
+        return EPOCH - (EPOCH - instant) // _US // step_us * step_us * _US
+    except OverflowError:
+        return max(instant, LATEST)

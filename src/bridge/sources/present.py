@@ -4,16 +4,21 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import polars as pl
 
 from bridge.errors import AnswerTooLarge, BadQuery
 from bridge.model.downsample import downsample
-from bridge.model.filters import Filter, expression
-from bridge.model.frame import Frame, Notice
+from bridge.model.filters import Filter, expression, text_of
+from bridge.model.frame import Frame, Notice, micros
 from bridge.model.query import Agg, Query
 from bridge.model.schema import Column, ColumnType, Role, Schema, Shape
 from bridge.model.series import split, to_annotations, to_edges, to_logs, to_nodes
+from bridge.model.span import Span, to_us
 from bridge.sources.base import Limits
+
+# No published column can be named so, as names from outside are printable.
+_ROW = "\x00row"
 
 
 def bind(query: Query, schema: Schema) -> tuple[Query, tuple[Notice, ...]]:
@@ -22,27 +27,32 @@ def bind(query: Query, schema: Schema) -> tuple[Query, tuple[Notice, ...]]:
     Errors: BadQuery when a column, series or filter that must exist does not.
     """
     notices = tuple(
-        Notice("info", f"the dashboard filter `{item}` is not applied: {query.dataset} has no such column")
+        Notice("info", f"the dashboard filter `{str(item)[:120]}` is not applied: {query.dataset} has no such column")
         for item in query.adhoc
         if schema.get(item.column) is None
     )
     bound = tuple(item for item in query.adhoc if schema.get(item.column) is not None)
     for name in query.columns:
-        _must_exist(name, schema, query, "columns")
+        must_exist(name, schema, query, "columns")
     for name in query.series or ():
-        _must_exist(name, schema, query, "series")
+        must_exist(name, schema, query, "series")
     filters = query.filters + bound
     for item in filters:
         expression(item, schema)
     return replace(query, filters=filters, adhoc=()), notices
 
 
-def _must_exist(name: str, schema: Schema, query: Query, where: str) -> None:
-    if schema.get(name) is None:
-        raise BadQuery(
-            f"`{where}` names `{name[:80]}`, which {query.dataset} does not have",
-            remedy=f"its columns are {', '.join(schema.names)}",
-        )
+def must_exist(name: str, schema: Schema, query: Query, where: str) -> Column:
+    """The dataset's column that `where` names.
+
+    Errors: BadQuery that says which columns there are.
+    """
+    if column := schema.get(name):
+        return column
+    raise BadQuery(
+        f"`{where}` names `{name[:80]}`, which {query.dataset} does not have",
+        remedy=f"its columns are {', '.join(schema.names)}",
+    )
 
 
 def present(frame: Frame, query: Query, shape: Shape, limits: Limits) -> list[Frame]:
@@ -52,6 +62,8 @@ def present(frame: Frame, query: Query, shape: Shape, limits: Limits) -> list[Fr
     Errors: AnswerTooLarge over the limits; BadQuery when the data cannot take the shape.
     """
     named = replace(select_rows(frame, query), ref_id=query.ref_id)
+    if shape is Shape.AUTO and not _measures(named.schema, query):
+        shape = Shape.TABLE
     shape = resolve_shape(shape, named.schema)
     match shape:
         case Shape.TIMESERIES:
@@ -71,60 +83,142 @@ def present(frame: Frame, query: Query, shape: Shape, limits: Limits) -> list[Fr
 def resolve_shape(shape: Shape, schema: Schema) -> Shape:
     """The shape the data can take: a time series needs a time and a measure, everything else is a table."""
     if shape in (Shape.AUTO, Shape.TIMESERIES):
-        drawable = schema.time is not None and schema.with_role(Role.MEASURE)
-        return Shape.TIMESERIES if drawable else Shape.TABLE
+        return Shape.TIMESERIES if _drawable(schema) else Shape.TABLE
     return shape
+
+
+def _drawable(schema: Schema) -> bool:
+    return _time_of(schema) is not None and any(c.type is ColumnType.NUMBER for c in schema.with_role(Role.MEASURE))
+
+
+def _time_of(schema: Schema) -> Column | None:
+    """The column of role time, where it really holds times."""
+    time = schema.time
+    return time if time is not None and time.type is ColumnType.TIME else None
 
 
 def select_rows(frame: Frame, query: Query) -> Frame:
     """The rows inside the span that pass all filters."""
     conditions = [expression(item, frame.schema) for item in query.filters]
-    time = frame.schema.time
+    time, data = _time_of(frame.schema), frame.data
     if query.span is not None and time is not None:
-        column = pl.col(time.name)
-        conditions.append((column >= query.span.start) & (column < query.span.end))
-    return frame.with_data(frame.data.filter(*conditions)) if conditions else frame
+        data = _in_span(data, time.name, query.span)
+    return frame.with_data(data.filter(*conditions) if conditions else data)
+
+
+def _in_span(data: pl.DataFrame, time: str, span: Span) -> pl.DataFrame:
+    series = data[time]
+    if series.flags["SORTED_ASC"] and not series.null_count():
+        # Two searches and a view of the rows between, where a filter would look at every row and copy.
+        low, high = np.searchsorted(micros(series), [to_us(span.start), to_us(span.end)]).tolist()
+        return data.slice(low, high - low)
+    column = pl.col(time)
+    return data.filter((column >= span.start) & (column < span.end))
+
+
+def in_time_order(frame: Frame) -> Frame:
+    """The frame with its rows in the order of their time, rows of one instant as they were.
+
+    Shape:  the order is noted in the data, so that whoever asks for it again need not look at every row.
+    """
+    time = _time_of(frame.schema)
+    if time is None:
+        return frame
+    if frame.data[time.name].is_sorted():
+        return frame.with_data(frame.data.with_columns(pl.col(time.name).set_sorted()))
+    return frame.with_data(frame.data.sort(time.name, maintain_order=True))
 
 
 def table(frame: Frame, query: Query) -> Frame:
     """The wanted columns as one table, in time order where there is a time."""
-    time = frame.schema.time
-    if time is not None and not frame.data[time.name].is_sorted():
-        frame = frame.with_data(frame.data.sort(time.name, maintain_order=True))
+    frame = in_time_order(frame)
     if not query.columns:
         return frame
-    kept = dict.fromkeys(([time.name] if time else []) + list(query.series or ()) + list(query.columns))
-    return frame.select(tuple(kept))
+    time = frame.schema.time
+    return frame.select((*([time.name] if time else ()), *(query.series or ()), *query.columns))
 
 
 def long_rows(frame: Frame, query: Query, limits: Limits) -> Frame:
-    """One table in time order, each series thinned out to `max_points`; what row formats are made from."""
-    chosen = table(frame, query)
-    schema = chosen.schema
-    if query.max_points is None and query.agg in (None, Agg.NONE):
-        return chosen
-    if resolve_shape(Shape.AUTO, schema) is not Shape.TIMESERIES:
-        return chosen
-    time, measures = schema.time, _measures(schema, query)
-    by = _series_columns(schema, query)
-    parts: dict[tuple[tuple[str, str], ...], pl.DataFrame] = {}
-    notices: tuple[Notice, ...] = chosen.meta.notices
-    for item in _timeseries(chosen, query, limits):
-        data = item.data.with_columns(pl.lit(value).alias(name) for name, value in item.labels.items())
-        key = tuple(item.labels.items())
-        keys = [time.name, *item.labels] if time else []
-        parts[key] = parts[key].join(data, on=keys, how="full", coalesce=True) if key in parts else data
-        notices += tuple(notice for notice in item.meta.notices if notice not in notices)
-    wanted = [time, *(schema.get(name) for name in by), *measures]
-    columns = tuple(column for column in wanted if column is not None)
-    names = [column.name for column in columns]
-    if not parts:
-        return replace(chosen.select(tuple(names)), data=chosen.data.select(names).clear())
-    joined = pl.concat([part.select(names) for part in parts.values()], how="vertical_relaxed")
-    ordered = joined.sort(names[0], maintain_order=True)
-    return replace(
-        chosen, data=ordered, schema=replace(schema, columns=columns), meta=replace(chosen.meta, notices=notices)
-    )
+    """One table in time order, each series thinned out to `max_points` rows; what row formats are made from.
+
+    Shape:  whole rows, chosen by each measure in turn; with an `agg`, time, the series' columns and the measures.
+    Errors: AnswerTooLarge over the limits.
+    """
+    frame = in_time_order(frame)
+    time, measures = _time_of(frame.schema), _measures(frame.schema, query)
+    if query.max_points is None or query.agg is Agg.NONE or time is None or not measures:
+        return _capped(table(frame, query), limits)
+    whole = frame.data.drop_nulls(time.name)
+    by = [name for name in _series_columns(frame.schema, query) if name in frame.schema.names]
+    parts = _parts(whole, by, len(measures), limits)
+    if max((part.height for part in parts), default=0) <= query.max_points:
+        return _capped(table(frame, query), limits)
+    thin = replace(frame, data=whole)
+    if query.agg is None:
+        data = pl.concat([_picked(part, time, measures, query) for part in parts])
+    else:
+        thin, data = _joined(thin, parts, by, time, measures, query)
+    thin = thin.with_data(data.sort(time.name, maintain_order=True))
+    if lost := frame.rows - whole.height:
+        thin = thin.note(Notice("warning", f"{lost} rows without a `{time.name}` left out"))
+    return _capped(table(thin.note(_left_out(whole.height - data.height, query)), query), limits)
+
+
+def _parts(data: pl.DataFrame, by: list[str], measures: int, limits: Limits) -> list[pl.DataFrame]:
+    series = measures * (data.select(by).n_unique() if by else 1)
+    if series > limits.max_series:
+        raise AnswerTooLarge(
+            f"the answer would have {series} series, {limits.max_series} are allowed",
+            remedy="choose fewer `series`, or filter",
+        )
+    return data.partition_by(by, maintain_order=True) if by and data.height else [data]
+
+
+def _picked(part: pl.DataFrame, time: Column, measures: tuple[Column, ...], query: Query) -> pl.DataFrame:
+    """The rows of one series that show it best: each measure chooses its share of them."""
+    points = query.max_points or part.height
+    if part.height <= points:
+        return part
+    chosen: list[pl.Series] = []
+    for measure in measures[:points]:
+        thin, _ = downsample(_line(part, time, measure), points // len(measures[:points]), agg=None, span=query.span)
+        # Found again by time and value, as a row number would be lost on the way; a NaN has become a gap.
+        value = pl.col(measure.name)
+        rows = part.select(time.name, value.fill_nan(None) if part.schema[measure.name].is_float() else value)
+        first = rows.with_row_index(_ROW).unique([time.name, measure.name], keep="first")
+        chosen.append(first.join(thin.data, on=[time.name, measure.name], how="semi", nulls_equal=True)[_ROW])
+    return part[pl.concat(chosen).unique().sort()]
+
+
+def _joined(
+    frame: Frame, parts: list[pl.DataFrame], by: list[str], time: Column, measures: tuple[Column, ...], query: Query
+) -> tuple[Frame, pl.DataFrame]:
+    """The buckets of every series, and the frame with the columns they have."""
+    by = [name for name in by if name != time.name and name not in [measure.name for measure in measures]]
+    columns = {column.name: column for column in frame.schema.columns}
+    out = []
+    for part in parts:
+        points = query.max_points or part.height
+        thin = [downsample(_line(part, time, m), points, agg=query.agg, span=query.span)[0] for m in measures]
+        columns |= {column.name: column for item in thin for column in item.schema.columns}
+        # The buckets are those of the rows, so they are the same for every measure; only `last` dates them by value.
+        when = pl.DataFrame([item.data[time.name].alias(str(number)) for number, item in enumerate(thin)])
+        latest = when.select(pl.max_horizontal(pl.all()).alias(time.name)).to_series()
+        values = [item.data[measure.name] for item, measure in zip(thin, measures, strict=True)]
+        labels = [part[name].head(1).new_from_index(0, when.height) if part.height else part[name] for name in by]
+        out.append(pl.DataFrame([latest, *labels, *values]))
+    data = pl.concat(out, how="vertical_relaxed")
+    schema = replace(frame.schema, columns=tuple(columns[name] for name in data.columns))
+    return replace(frame, schema=schema), data
+
+
+def _line(part: pl.DataFrame, time: Column, measure: Column) -> Frame:
+    return Frame(part.select(time.name, measure.name), Schema((time, measure)))
+
+
+def _left_out(dropped: int, query: Query) -> Notice:
+    how = f"by {query.agg}" if query.agg else "keeping extremes and last values"
+    return Notice("info", f"{dropped} points were left out to fit {query.max_points} per series ({how})")
 
 
 def _timeseries(frame: Frame, query: Query, limits: Limits) -> list[Frame]:
@@ -142,10 +236,8 @@ def _timeseries(frame: Frame, query: Query, limits: Limits) -> list[Frame]:
         smaller, lost = downsample(item, query.max_points, agg=query.agg, span=query.span)
         thinned.append(smaller)
         dropped += lost
-    if dropped and thinned:
-        how = f"by {query.agg}" if query.agg else "keeping extremes and last values"
-        text = f"{dropped} points were left out to fit {query.max_points} per series ({how})"
-        thinned[0] = thinned[0].note(Notice("info", text))
+    if dropped:
+        thinned[0] = thinned[0].note(_left_out(dropped, query))
     return _capped_all(thinned, limits)
 
 
@@ -182,17 +274,10 @@ def _refuse_rows(rows: int, limits: Limits) -> None:
 
 def distinct(frame: Frame, column: str, query: Query, max_values: int) -> list[str]:
     """Values of one column among the rows the query selects, sorted, as texts."""
+    found = must_exist(column, frame.schema, query, "column")
     rows = select_rows(frame, query).data
-    values = rows[column].drop_nulls().unique().sort().head(max_values)
-    return [_text(value) for value in values.to_list()]
-
-
-def _text(value: object) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
-    return str(value)
+    values = rows.select(pl.col(column).drop_nulls().unique()).sort(column).head(max_values)
+    return values.select(text_of(found)).to_series().to_list()
 
 
 def without(query: Query, column: str) -> Query:

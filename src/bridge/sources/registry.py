@@ -1,11 +1,12 @@
-"""Which plug-ins exist, which sources are configured, and which dataset a name means."""
+"""Which sources are configured, and which dataset a name means."""
 
 from __future__ import annotations
 
+import asyncio
 import difflib
-from collections.abc import Iterable, Mapping
+import logging
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from pydantic import ValidationError
@@ -13,8 +14,28 @@ from pydantic import ValidationError
 from bridge.errors import BridgeError, PluginFailed, UnknownDataset, UnknownSource
 from bridge.model.schema import Column, Param, Shape
 from bridge.sources.base import DatasetSpec, DataSource, Options, Tools
+from bridge.sources.leash import Leash
+from bridge.sources.plugins import Plugin, discover, what_it_says
 
-GROUP = "bridge.sources"
+__all__ = [
+    "DatasetConfig",
+    "DatasetEntry",
+    "Freshness",
+    "Plugin",
+    "Problem",
+    "Registry",
+    "SourceConfig",
+    "SourceEntry",
+    "build",
+    "discover",
+]
+
+log = logging.getLogger("bridge.sources")
+
+# A source that needs longer to start is shown as failed; one that needs longer to close is left behind.
+OPEN_S = 15.0
+CLOSE_S = 5.0
+MAX_NAME_CHARS = 200
 Loc = tuple[str | int, ...]
 
 
@@ -55,16 +76,6 @@ class SourceConfig:
 
 
 @dataclass(frozen=True, slots=True)
-class Plugin:
-    """An installed plug-in: its class, or why it cannot be used."""
-
-    kind: str
-    package: str
-    cls: type[DataSource] | None = None
-    error: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Problem:
     """Something wrong in the settings of one source, and where."""
 
@@ -91,23 +102,6 @@ class DatasetEntry:
     freshness: Freshness
 
 
-def discover(points: Iterable[EntryPoint] | None = None) -> dict[str, Plugin]:
-    """All plug-ins of the entry-point group, by kind; one that fails to import carries its error."""
-    plugins: dict[str, Plugin] = {}
-    for point in entry_points(group=GROUP) if points is None else points:
-        package = point.dist.name if point.dist else "?"
-        try:
-            cls = point.load()
-        except Exception as error:  # noqa: BLE001 a foreign module may raise anything on import
-            plugins[point.name] = Plugin(point.name, package, error=f"{type(error).__name__}: {error}")
-            continue
-        if isinstance(cls, type) and issubclass(cls, DataSource):
-            plugins[point.name] = Plugin(point.name, package, cls=cls)
-        else:
-            plugins[point.name] = Plugin(point.name, package, error=f"{point.value} is no subclass of DataSource")
-    return plugins
-
-
 class Registry:
     """The sources of one set of settings."""
 
@@ -130,19 +124,30 @@ class Registry:
         """
         if entry := self.datasets.get(target):
             return entry
-        if "." not in target:
+        source, dot, _ = target.partition(".")
+        if not dot:
             found = [entry for name, entry in self.datasets.items() if name.partition(".")[2] == target]
             if len(found) == 1:
                 return found[0]
             if found:
                 names = ", ".join(entry.name for entry in found)
                 raise UnknownDataset(f"`{target[:80]}` could mean {names}", remedy="write `source.dataset`")
-        broken = self.entries.get(target.partition(".")[0])
-        if broken is not None and broken.source is None:
-            raise PluginFailed(f"source `{broken.config.name}` is not running: {broken.error}")
-        near = difflib.get_close_matches(target, self.datasets, n=3, cutoff=0.5)
-        hint = f"did you mean {', '.join(near)}?" if near else "GET /api/v1/datasets lists what there is"
-        raise UnknownDataset(f"there is no dataset `{target[:80]}`", remedy=hint)
+        for broken in self.entries.values():
+            offered = {dataset.name for dataset in broken.config.datasets}
+            if broken.source is None and (broken.config.name == source if dot else target in offered):
+                raise PluginFailed(
+                    f"source `{broken.config.name}` is not running: {broken.error}",
+                    remedy="`bridge sources list` shows every source and plug-in with its error",
+                )
+        raise UnknownDataset(f"there is no dataset `{target[:80]}`", remedy=self._hint(target[:MAX_NAME_CHARS]))
+
+    def _hint(self, target: str) -> str:
+        names = {name: name for name in self.datasets}
+        if "." not in target:
+            names |= {name.partition(".")[2]: name for name in self.datasets}
+        near = difflib.get_close_matches(target, names, n=3, cutoff=0.5)
+        found = dict.fromkeys(names[name] for name in near)
+        return f"did you mean {', '.join(found)}?" if found else "GET /api/v1/datasets lists what there is"
 
     def source(self, name: str) -> SourceEntry:
         """The configured source of that name.
@@ -154,28 +159,34 @@ class Registry:
         known = ", ".join(self.entries) or "none"
         raise UnknownSource(f"there is no source `{name[:80]}`", remedy=f"configured are: {known}")
 
-    async def open(self) -> None:
-        """Starts every source; one that fails is shown, the rest runs."""
-        for name, entry in list(self.entries.items()):
-            if entry.source is None:
-                continue
-            try:
-                await entry.source.open()
-            except Exception as error:  # noqa: BLE001 a plug-in may raise anything
-                self._drop(name, entry, f"{type(error).__name__}: {error}")
+    async def open(self, deadline_s: float = OPEN_S) -> None:
+        """Starts all sources at the same time; one that fails is shown, the rest runs."""
+        await asyncio.gather(*(self._open_one(name, deadline_s) for name in self.entries))
 
-    def _drop(self, name: str, entry: SourceEntry, error: str) -> None:
-        self.entries = {**self.entries, name: SourceEntry(entry.config, None, error)}
-        self.datasets = {key: value for key, value in self.datasets.items() if value.source is not entry.source}
+    async def _open_one(self, name: str, deadline_s: float) -> None:
+        entry = self.entries[name]
+        if entry.source is None:
+            return
+        try:
+            await Leash(name).run(entry.source.open, deadline_s)
+        except Exception as error:
+            log.exception("source does not start", extra={"source": name})
+            self.entries = {**self.entries, name: SourceEntry(entry.config, None, what_it_says(error))}
+            self.datasets = {key: value for key, value in self.datasets.items() if value.source is not entry.source}
+            await _closed(name, entry.source, CLOSE_S)
 
-    async def aclose(self) -> None:
-        """Closes every running source, whatever the others do."""
-        for entry in self.entries.values():
-            if entry.source is not None:
-                try:
-                    await entry.source.aclose()
-                except Exception:  # noqa: BLE001, S112 closing the others matters more
-                    continue
+    async def aclose(self, deadline_s: float = CLOSE_S) -> None:
+        """Closes all running sources at the same time, whatever the others do."""
+        running = [(name, entry.source) for name, entry in self.entries.items() if entry.source is not None]
+        await asyncio.gather(*(_closed(name, source, deadline_s) for name, source in running))
+
+
+async def _closed(name: str, source: DataSource, deadline_s: float) -> None:
+    try:
+        await Leash(name).run(source.aclose, deadline_s)
+    except Exception:
+        # Closing the others matters more.
+        log.exception("source does not close", extra={"source": name})
 
 
 def build(
@@ -191,7 +202,7 @@ def build(
             problems.append(Problem((*loc, "name"), f"a second source is called `{config.name}`; names must differ"))
             continue
         if plugin is None:
-            known = ", ".join(sorted(plugins))
+            known = ", ".join(sorted({plugin.kind for plugin in plugins.values()}))
             text = f"no plug-in offers kind `{config.kind}` (installed: {known})"
             problems.append(Problem((*loc, "kind"), text))
         elif plugin.cls is None:
@@ -199,7 +210,10 @@ def build(
                 config, None, f"plug-in `{config.kind}` of {plugin.package}: {plugin.error}"
             )
         else:
-            entry, found = _build_one(config, plugin.cls, tools, loc)
+            try:
+                entry, found = _build_one(config, plugin.cls, tools, loc)
+            except Exception as error:  # noqa: BLE001 a foreign constructor may raise anything; the rest must run
+                entry, found = SourceEntry(config, None, what_it_says(error)), []
             problems.extend(found)
             entries[config.name] = entry
     return Registry(plugins, entries), problems
@@ -209,7 +223,7 @@ def _build_one(
     config: SourceConfig, cls: type[DataSource], tools: Tools, loc: Loc
 ) -> tuple[SourceEntry, list[Problem]]:
     problems: list[Problem] = []
-    options = _options(cls.SourceOptions, config.options, (*loc, "options"), problems)
+    options = _options(cls.SourceOptions, config.options, tools, (*loc, "options"), problems)
     specs: dict[str, DatasetSpec] = {}
     for index, dataset in enumerate(config.datasets):
         at: Loc = (*loc, "datasets", index)
@@ -218,7 +232,7 @@ def _build_one(
         if not dataset.columns and not cls.infers_schema:
             text = f"kind `{config.kind}` cannot guess columns; list them under `columns`"
             problems.append(Problem(at, text))
-        own = _options(cls.DatasetOptions, dataset.options, (*at, "options"), problems)
+        own = _options(cls.DatasetOptions, dataset.options, tools, (*at, "options"), problems)
         if own is not None:
             specs[dataset.name] = DatasetSpec(
                 dataset.name, own, dataset.columns, dataset.params, dataset.shape, dataset.description
@@ -227,34 +241,47 @@ def _build_one(
         return SourceEntry(config, None, "; ".join(problem.text for problem in problems)), problems
     try:
         source = cls(config.name, options, specs, tools)
+    except ValidationError as error:
+        problems = list(_told(error, (*loc, "options")))
+        return SourceEntry(config, None, "; ".join(problem.text for problem in problems)), problems
     except (ValueError, BridgeError) as error:
         # A constructor may point at the dataset it refuses: `error.loc = ("datasets", "runs", ...)`.
         return SourceEntry(config, None, str(error)), [Problem((*loc, *_place(error, config)), str(error))]
-    except Exception as error:  # noqa: BLE001 a foreign constructor may raise anything; the rest must run
-        return SourceEntry(config, None, f"{type(error).__name__}: {error}"), []
+    if not specs.keys() <= getattr(source, "datasets", {}).keys():
+        text = f"the constructor of {cls.__name__} does not pass its arguments to DataSource"
+        return SourceEntry(config, None, text), []
     return SourceEntry(config, source), []
 
 
 def _place(error: Exception, config: SourceConfig) -> Loc:
-    loc: Loc = tuple(getattr(error, "loc", ("options",)))
-    if loc[:1] == ("datasets",) and len(loc) > 1 and isinstance(loc[1], str):
+    loc = getattr(error, "loc", None)
+    if not isinstance(loc, tuple):
+        return ("options",)
+    if loc[:1] == ("datasets",) and len(loc) > 1:
         names = [dataset.name for dataset in config.datasets]
         if loc[1] in names:
             return ("datasets", names.index(loc[1]), *loc[2:])
     return loc
 
 
-def _options(model: type[Options], data: Mapping[str, Any], loc: Loc, problems: list[Problem]) -> Options | None:
+def _options(
+    model: type[Options], data: Mapping[str, Any], tools: Tools, loc: Loc, problems: list[Problem]
+) -> Options | None:
     try:
-        return model.model_validate(dict(data))
+        return model.model_validate(dict(data), context={"base_dir": tools.base_dir})
     except ValidationError as error:
-        for item in error.errors(include_url=False, include_context=False, include_input=False):
-            key = ".".join(map(str, item["loc"]))
-            known = ", ".join(model.model_fields)
-            text = item["msg"]
-            if item["type"] == "extra_forbidden":
-                text = f"`{key}` is no option here (known: {known})"
-            elif item["type"] == "missing":
-                text = f"`{key}` is required"
-            problems.append(Problem((*loc, *item["loc"]), text.removeprefix("Value error, ")))
+        problems.extend(_told(error, loc, model))
         return None
+
+
+def _told(error: ValidationError, loc: Loc, model: type[Options] | None = None) -> Iterator[Problem]:
+    """One problem per error, without the values: they may be secrets."""
+    for item in error.errors(include_url=False, include_context=False, include_input=False):
+        key = ".".join(map(str, item["loc"]))
+        text = item["msg"]
+        if item["type"] == "extra_forbidden":
+            known = f" (known: {', '.join(model.model_fields)})" if model and len(item["loc"]) == 1 else ""
+            text = f"`{key}` is no option here{known}"
+        elif item["type"] == "missing":
+            text = f"`{key}` is required"
+        yield Problem((*loc, *item["loc"]), text.removeprefix("Value error, "))

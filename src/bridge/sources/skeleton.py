@@ -7,28 +7,40 @@ from pathlib import Path
 from string import Template
 
 from bridge.errors import BadRequest
+from bridge.sources.plugins import discover
 
-_NAME = re.compile(r"[a-z][a-z0-9_]{0,40}")
+# Package and module are named by it, so it ends as those must.
+_NAME = re.compile(r"(?=.{1,41}$)[a-z][a-z0-9]*(_[a-z0-9]+)*", re.ASCII)
 
 
 def write_plugin(name: str, folder: Path) -> list[Path]:
     """Writes the package `bridge-source-NAME` below `folder`; the files, pyproject.toml first.
 
-    Errors: BadRequest for a name that is none, or a folder that is there already.
+    Errors: BadRequest for a name that is none or is taken, or a folder that is there already or cannot be written.
     """
     if not _NAME.fullmatch(name):
-        raise BadRequest(f"`{name}` is no name for a plug-in", remedy="use lower-case letters, digits and _")
+        raise BadRequest(
+            f"{name[:80]!r} is no name for a plug-in",
+            remedy="use at most 41 lower-case letters, digits and single _ between them",
+        )
+    if taken := discover().get(name):
+        raise BadRequest(f"kind `{name}` is offered by {taken.package} already", remedy="choose another name")
     root = folder / f"bridge-source-{name.replace('_', '-')}"
     if root.exists():
         raise BadRequest(f"{root} is there already", remedy="choose another name, or move it away")
     values = {"name": name, "module": f"bridge_source_{name}", "cls": name.title().replace("_", "") + "Source"}
-    written = []
-    for path, text in _FILES.items():
-        target = root / Template(path).substitute(values)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(Template(text).substitute(values), encoding="utf-8")
-        written.append(target)
-    return written
+    try:
+        return [_write(root / Template(path).substitute(values), text, values) for path, text in _FILES.items()]
+    except OSError as error:
+        raise BadRequest(
+            f"{error.filename or root} cannot be written: {error.strerror}", remedy="name another folder with --into"
+        ) from error
+
+
+def _write(target: Path, text: str, values: dict[str, str]) -> Path:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(Template(text).substitute(values), encoding="utf-8")
+    return target
 
 
 _PYPROJECT = """\

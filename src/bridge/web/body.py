@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from bridge.errors import BadRequest, UnsupportedEncoding
 from bridge.web.keys import CONFIG
+from bridge.web.payload import text_of
 from bridge.web.protocol import read_body
 
 M = TypeVar("M", bound=BaseModel)
@@ -80,20 +81,33 @@ def pairs(request: web.Request) -> list[tuple[str, str]]:
 
     Errors: BadRequest when it is too long or not UTF-8.
     """
-    return decoded(request.rel_url.raw_query_string, request.app[CONFIG].query_bytes)
+    return decoded(request.rel_url.raw_query_string, request.app[CONFIG].query_bytes, "the query string")
 
 
-def decoded(text: str, max_bytes: int) -> list[tuple[str, str]]:
+def decoded(text: str, max_chars: int, what: str) -> list[tuple[str, str]]:
     """Form-encoded pairs.
 
     Errors: BadRequest when there are too many, or when they are not UTF-8.
     """
-    if len(text) > max_bytes:
-        raise BadRequest(f"the query string is longer than {max_bytes} bytes", remedy="POST the parameters as JSON")
+    if len(text) > max_chars:
+        raise BadRequest(f"{what} is longer than {max_chars} bytes", remedy="POST the parameters as JSON")
     try:
         return parse_qsl(text, keep_blank_values=True, errors="strict", max_num_fields=MAX_PAIRS)
+    except UnicodeDecodeError as error:
+        raise _not_utf8(what) from error
     except ValueError as error:
-        raise BadRequest(f"the query string cannot be read: {error}") from error
+        raise BadRequest(f"{what} has more than {MAX_PAIRS} parameters", remedy="send fewer") from error
+
+
+def _utf8(data: bytes, what: str) -> str:
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        raise _not_utf8(what) from error
+
+
+def _not_utf8(what: str) -> BadRequest:
+    return BadRequest(f"{what} is not UTF-8", remedy="encode texts as UTF-8 before they are percent-encoded")
 
 
 async def posted_pairs(request: web.Request) -> list[tuple[str, str]]:
@@ -109,7 +123,7 @@ async def posted_pairs(request: web.Request) -> list[tuple[str, str]]:
             "multipart bodies are not read here", remedy="choose body type `x-www-form-urlencoded` or `raw` with JSON"
         )
     if request.content_type == "application/x-www-form-urlencoded":
-        return both + decoded(body.decode("utf-8", "replace"), request.app[CONFIG].body_bytes)
+        return both + decoded(_utf8(body, "the form"), request.app[CONFIG].body_bytes, "the form")
     data = loads(body)
     if not isinstance(data, dict):
         raise BadRequest("the request body must be a JSON object of parameters")
@@ -119,13 +133,15 @@ async def posted_pairs(request: web.Request) -> list[tuple[str, str]]:
 def flattened(data: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Parameters of a JSON object as pairs; lists repeat their key, null is left out.
 
-    Errors: BadRequest for a nested value.
+    Errors: BadRequest for a nested value, or too many.
     """
-    out = []
+    out: list[tuple[str, str]] = []
     for key, value in data.items():
         for item in value if isinstance(value, list) else [value]:
             if isinstance(item, (dict, list)):
                 raise BadRequest(f"`{key[:80]}` must be a value or a list of values")
             if item is not None:
-                out.append((key, item if isinstance(item, str) else orjson.dumps(item).decode()))
+                out.append((key, text_of(item)))
+        if len(out) > MAX_PAIRS:
+            raise BadRequest(f"the request has more than {MAX_PAIRS} parameters", remedy="send fewer")
     return out

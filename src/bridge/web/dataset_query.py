@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from bridge.errors import BadQuery
@@ -16,8 +16,7 @@ from bridge.model.schema import Role, Schema, Shape
 from bridge.model.span import EARLIEST, Span, parse_instant
 from bridge.sources.ask import Desk
 from bridge.sources.base import DatasetSpec
-from bridge.web.grafana import agg_of, points, query_of
-from bridge.web.payload import texts
+from bridge.web.grafana import agg_of, bounded, points, query_of
 
 FORMATS = ("rows", "page", "frame", "csv", "ndjson", "arrow")
 PARAMETERS = {
@@ -60,24 +59,12 @@ class Asked:
     format: str = "rows"
     limit_rows: int | None = None
     cursor: str = ""
-    on_error_frame: bool = False
     notices: tuple[Notice, ...] = ()
 
 
 def wants_error_frame(pairs: Sequence[tuple[str, str]]) -> bool:
     """Whether errors are to come as data; looked at before anything else can fail."""
     return ("on_error", "frame") in pairs
-
-
-def format_of(pairs: Sequence[tuple[str, str]]) -> str:
-    """The wanted format.
-
-    Errors: BadQuery for an unknown one.
-    """
-    found = next((value for key, value in pairs if key == "format" and value), "rows")
-    if found not in FORMATS:
-        raise BadQuery(f"`format` cannot be {found[:40]!r}", remedy=f"use one of {', '.join(FORMATS)}")
-    return found
 
 
 async def read(desk: Desk, target: str, pairs: Sequence[tuple[str, str]], now: datetime) -> Asked:
@@ -88,44 +75,42 @@ async def read(desk: Desk, target: str, pairs: Sequence[tuple[str, str]], now: d
     entry = desk.entry(target)
     schema = await _schema_if_needed(desk, entry.name, entry.spec, pairs)
     one = _Reader(entry.name, entry.spec, schema, pairs)
-    span = one.span(now)
-    step_ms = one.step_ms()
+    span, step_ms, own = one.span(now), one.step_ms(), one.own()
     max_points = points(one.number("max_points"), desk.limits.max_rows)
     if max_points is None and step_ms and span and span.start > EARLIEST:
         max_points = max(1, min(round(span.seconds * 1000 / step_ms), desk.limits.max_rows))
-    own = one.own()
-    query = Query(
-        dataset=entry.name,
+    query = replace(
+        own,
         ref_id=one.text("refId") or "A",
         span=span,
         step_ms=step_ms,
         max_points=max_points,
-        filters=tuple(parse_filter(text) for text in one.all("filter") if text) + own.filters,
-        columns=own.columns,
-        series=own.series,
+        filters=bounded(tuple(parse_filter(text) for text in one.all("filter") if text) + own.filters),
         agg=agg_of(one.text("agg")),
-        params=own.params,
-        shape=one.shape(),
-        fresh=one.text("fresh") in ("1", "true"),
+        shape=Shape(one.choice("shape", tuple(Shape), "auto")),
+        fresh=one.choice("fresh", ("1", "true", "0", "false"), "0") in ("1", "true"),
     )
+    one.choice("on_error", ("frame",), "")
     limit = one.number("limit")
-    return Asked(
+    asked = Asked(
         query,
-        format_of(pairs),
+        one.choice("format", FORMATS, "rows"),
         None if limit is None else max(1, int(min(limit, desk.limits.max_rows))),
         one.text("cursor"),
-        wants_error_frame(pairs),
         tuple(one.notices),
     )
+    if asked.cursor and asked.format != "page":
+        raise BadQuery("`cursor` goes with `format=page` only", remedy="add `format=page`, or leave out `cursor`")
+    return asked
 
 
 async def _schema_if_needed(
     desk: Desk, name: str, spec: DatasetSpec, pairs: Sequence[tuple[str, str]]
 ) -> Schema | None:
-    """The schema, fetched only when a parameter may name one of its columns."""
+    """The schema, fetched only when a parameter may be the name of one of its columns."""
     known = desk.keepers[name].schema
     mine = {param.name for param in spec.params} | PARAMETERS.keys()
-    if known is None and any(key not in mine or key in ("columns", "series") for key, _ in pairs):
+    if known is None and any(key not in mine for key, _ in pairs):
         return await desk.schema(name)
     return known
 
@@ -184,12 +169,11 @@ class _Reader:
             raise BadQuery(f"`step` cannot be {text[:40]!r}", remedy="write `30s`, `5m`, `1h`, or milliseconds")
         return int(value_ms)
 
-    def shape(self) -> Shape:
-        text = self.text("shape")
-        try:
-            return Shape(text or "auto")
-        except ValueError as error:
-            raise BadQuery(f"`shape` cannot be {text[:40]!r}", remedy=f"use one of {', '.join(Shape)}") from error
+    def choice(self, name: str, known: tuple[str, ...], default: str) -> str:
+        text = self.text(name) or default
+        if text not in known and text != default:
+            raise BadQuery(f"`{name}` cannot be {text[:40]!r}", remedy=f"use one of {', '.join(known)}")
+        return text
 
     def own(self) -> Query:
         """Parameters of the dataset's own, and filters named after its dimensions."""
@@ -201,9 +185,6 @@ class _Reader:
             if key not in names and key not in ("columns", "series"):
                 self._must_be_column(key)
             payload.setdefault(key, []).append(value)
-        for name in ("columns", "series"):
-            if name in payload:
-                payload[name] = [part for value in payload[name] for part in _split(value, name)]
         return query_of(self.dataset, dict(payload), self.spec, self.schema)
 
     def _must_be_column(self, key: str) -> None:
@@ -216,9 +197,3 @@ class _Reader:
         better = _SYNONYMS.get(key) or (near[0] if near else "")
         hint = f"did you mean `{better}`?" if better else f"GET /api/v1/datasets/{self.dataset}/schema lists them"
         raise BadQuery(f"{self.dataset} has no parameter or column `{key[:80]}`", remedy=hint)
-
-
-def _split(value: str, name: str) -> list[str]:
-    """Column names never hold a comma, so a joined text is its parts."""
-    found = texts(value, name)
-    return list(found[1:]) if len(found) > 1 and "," in found[0] else list(found)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from bridge.errors import BridgeError
@@ -16,10 +17,12 @@ AGGS = ("auto", *Agg)
 
 async def metrics(desk: Desk) -> list[dict[str, Any]]:
     """Every dataset with the form of its payload."""
-    out = []
-    for name, keeper in desk.keepers.items():
-        out.append({"label": name, "value": name, "payloads": payloads(keeper.entry.spec, await known(desk, name))})
-    return out
+    # At the same time, as each that is not known yet may take its source's whole deadline.
+    schemas = await asyncio.gather(*(known(desk, name) for name in desk.keepers))
+    return [
+        {"label": name, "value": name, "payloads": payloads(keeper.entry.spec, schema)}
+        for (name, keeper), schema in zip(desk.keepers.items(), schemas, strict=True)
+    ]
 
 
 async def known(desk: Desk, name: str) -> Schema | None:

@@ -95,7 +95,8 @@ class Front:
 
     A request stays in its house to its end, whatever is swapped meanwhile; a house is closed after its last request.
     Units: seconds as named; `drain_s` is how long requests may still run in a house that was swapped out, and
-    `cancel_s` how long those that were then cancelled may take to let go of what they hold.
+    `cancel_s` how long those that were then cancelled may take to let go of what they hold;
+    `certificate_every_s` is how often the certificate's files are looked at.
     """
 
     def __init__(
@@ -106,11 +107,13 @@ class Front:
         max_connections: int = 2000,
         drain_s: float = 30.0,
         cancel_s: float = 5.0,
+        certificate_every_s: float = 10.0,
         on_trouble: OnTrouble = log_trouble,
     ) -> None:
         self.limits = WireLimits(header_s=header_s, keepalive_s=keepalive_s, max_connections=max_connections)
         self._drain_s = drain_s
         self._cancel_s = cancel_s
+        self._certificate_every_s = certificate_every_s
         self.report = on_trouble
         self._current: House | None = None
         self._houses: set[House] = set()
@@ -168,7 +171,7 @@ class Front:
         if self._server is None:
             self._server = WireServer(self._answer, request_factory=self._begin, limits=self.limits)
         options: dict[str, Any] = {"backlog": 512, "reuse_port": reuse_port or None}
-        reloader = TlsReloader(tls, on_broken=self._certificate_broken) if tls is not None else None
+        reloader = self._reloader(tls) if tls is not None else None
         if reloader is not None:
             options |= {"ssl": reloader.context, "ssl_handshake_timeout": self.limits.header_s}
         loop = asyncio.get_running_loop()
@@ -265,6 +268,9 @@ class Front:
         task = asyncio.create_task(work)
         tasks.add(task)
         task.add_done_callback(tasks.discard)
+
+    def _reloader(self, files: TlsFiles) -> TlsReloader:
+        return TlsReloader(files, on_broken=self._certificate_broken, every_s=self._certificate_every_s)
 
     def _certificate_broken(self, error: SettingsError) -> None:
         self.report("the new certificate is not used, the old one stays", error)

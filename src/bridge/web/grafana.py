@@ -10,7 +10,7 @@ from datetime import datetime
 from itertools import product
 from typing import Any
 
-from bridge.errors import BadQuery, BadRequest
+from bridge.errors import AnswerTooLarge, BadQuery, BadRequest
 from bridge.model.filters import Filter, Op, parse_filter, parse_op
 from bridge.model.query import Agg, Query
 from bridge.model.schema import Column, ColumnType, Param, Role, Schema, Shape
@@ -26,8 +26,10 @@ from bridge.web.payload import alternatives, parts, text_of, texts, unescaped, w
 RESERVED = ("columns", "series", "filter", "agg")
 # Panels that draw one line, bar or tile per series; every other panel is given one table.
 SERIES_PANELS = frozenset(
-    ("timeseries", "graph", "stat", "singlestat", "gauge", "bargauge")
-    + ("state-timeline", "status-history", "trend", "heatmap", "candlestick")
+    {
+        *("timeseries", "graph", "stat", "singlestat", "gauge", "bargauge"),
+        *("state-timeline", "status-history", "trend", "heatmap", "candlestick"),
+    }
 )
 MAX_EXPANDED = 50
 MAX_TARGET_CHARS = 16_384
@@ -247,6 +249,20 @@ async def ask(desk: Desk, prepared: list[Query | Answer]) -> list[Answer]:
     """Answers in the order of the targets; those that failed before asking keep their place."""
     answers = iter(await desk.ask([item for item in prepared if isinstance(item, Query)]))
     return [item if isinstance(item, Answer) else next(answers) for item in prepared]
+
+
+def refuse_rows(answers: list[Answer], max_rows: int) -> int:
+    """The rows of all answers together.
+
+    Errors: AnswerTooLarge when they are more than one request may be given.
+    """
+    rows = sum(frame.rows for answer in answers for frame in answer.frames)
+    if rows > max_rows:
+        raise AnswerTooLarge(
+            f"the queries together have {rows} rows, more than the {max_rows} allowed",
+            remedy="narrow the time range, add filters, or ask for fewer points",
+        )
+    return rows
 
 
 def wire(answers: list[Answer], aliases: dict[str, str]) -> list[dict[str, Any]]:

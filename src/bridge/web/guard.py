@@ -8,6 +8,7 @@ import time
 from collections.abc import Awaitable, Callable
 
 from aiohttp import web
+from polars.exceptions import PanicException
 
 from bridge.errors import BadRequest, BridgeError, MethodNotAllowed, Misdirected, NotFound, NotReady
 from bridge.web import reply
@@ -26,6 +27,7 @@ async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
     meters = request.app[METERS]
     route = _route(request)
     meters.busy += 1
+    _note_panel(request)
     status = 499
     try:
         response = await _answer(request, handler, request_id)
@@ -54,11 +56,17 @@ async def _answer(request: web.Request, handler: Handler, request_id: str) -> we
         return reply.failure(error, request_id)
     except web.HTTPException as error:
         return reply.failure(_translated(error, request), request_id)
-    except Exception as error:  # noqa: BLE001 the last net: whatever it is, the process stays healthy
+    except (Exception, PanicException) as error:  # noqa: BLE001 the last net: whatever it is, the process stays healthy
         return _internal(error, request_id)
 
 
-def _internal(error: Exception, request_id: str) -> web.Response:
+def _note_panel(request: web.Request) -> None:
+    """Whose cost this is, as Grafana's backend says in headers; what stands in a body is read with the body."""
+    if dashboard := request.headers.get("X-Dashboard-Uid"):
+        request[PANEL] = (dashboard, request.headers.get("X-Panel-Id") or "0")
+
+
+def _internal(error: BaseException, request_id: str) -> web.Response:
     log.error("unhandled error", exc_info=error, extra={"request_id": request_id})
     text = f"something went wrong inside bridge; its log has the details under id {request_id}"
     return reply.failure(BridgeError(text), request_id)

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any
 
-from bridge.model.schema import Column, ColumnType, Role, Schema, Shape
+from bridge.model.frame import Frame, empty_frame
+from bridge.model.schema import Column, ColumnType, Param, Role, Schema, Shape
+from bridge.model.series import to_annotations, to_edges, to_logs, to_nodes
 
 PAGE_ROWS = 10_000
+# Infinity asks for one page more than this; rows beyond are cut without a word.
 MAX_PAGES = 5
+_PATH_SIGNS = re.compile(r"([\\.|*?#@!{}\[\]])")
 _TYPES = {
     ColumnType.TIME: "timestamp_epoch",
     ColumnType.NUMBER: "number",
@@ -16,17 +23,25 @@ _TYPES = {
     ColumnType.JSON: "string",
 }
 _FORMATS = {Shape.LOGS: "logs", Shape.NODES: "node-graph-nodes", Shape.EDGES: "node-graph-edges"}
+_SHAPERS: dict[Shape, Callable[[Frame], Frame]] = {
+    Shape.LOGS: to_logs,
+    Shape.NODES: to_nodes,
+    Shape.EDGES: to_edges,
+    Shape.ANNOTATIONS: to_annotations,
+}
 
 
-def query_model(name: str, schema: Schema, shape: Shape) -> dict[str, Any]:
+def query_model(name: str, schema: Schema, shape: Shape, own: tuple[Param, ...] = ()) -> dict[str, Any]:
     """A query for the backend parser: typed columns, the right format, every paging field written.
 
+    Errors: BadQuery when the dataset lacks a column its shape needs.
     Source: Infinity's backend types only declared columns, never finds a time by itself, and defaults unset
             paging fields differently per parser; so nothing is left to defaults.
     """
-    series = shape in (Shape.AUTO, Shape.TIMESERIES) and schema.time and schema.with_role(Role.MEASURE)
-    columns = _columns(schema, series=bool(series))
+    series = shape in (Shape.AUTO, Shape.TIMESERIES) and schema.time and any(map(_drawn, schema.columns))
     params = {"format": "page", "limit": str(PAGE_ROWS)}
+    # A parameter that must be given is asked of a dashboard variable of its name.
+    params |= {p.name: p.default if p.default is not None else f"${{{p.name}}}" for p in own if _written(p)}
     if schema.time:
         params |= {"from": "${__timeFrom}", "to": "${__timeTo}"}
     if series:
@@ -47,7 +62,7 @@ def query_model(name: str, schema: Schema, shape: Shape) -> dict[str, Any]:
             "body_type": "none",
         },
         "root_selector": "rows",
-        "columns": columns,
+        "columns": _columns(schema, shape, series=bool(series)),
         "filters": [],
         "filterExpression": "",
         "computed_columns": [],
@@ -55,10 +70,61 @@ def query_model(name: str, schema: Schema, shape: Shape) -> dict[str, Any]:
     }
 
 
-def _columns(schema: Schema, *, series: bool) -> list[dict[str, str]]:
-    """Declared columns in the order they are shown; attributes would become labels of a series and are left out."""
-    kept: list[Column] = [c for c in schema.columns if c.role is not None] if series else list(schema.columns)
-    return [{"selector": c.name, "text": c.name, "type": _TYPES[c.type]} for c in kept]
+def _written(param: Param) -> bool:
+    return param.required or param.default is not None
+
+
+def _columns(schema: Schema, shape: Shape, *, series: bool) -> list[dict[str, str]]:
+    """Declared columns; of a series only its time, its numbers and what tells its lines apart.
+
+    Source: Infinity turns every text of a time series into a label and every number into a line, so a numeric
+            dimension goes as text and a measure that is no number stays out; ids of a graph are texts.
+    """
+    kept = (
+        [c for c in schema.columns if c.role in (Role.TIME, Role.DIMENSION) or _drawn(c)]
+        if series
+        else schema.columns
+    )
+    return [
+        {
+            "selector": _selector(c.select or c.name),
+            "text": c.name,
+            "type": "string" if (series and c.role is Role.DIMENSION) or c.name in _ids(shape) else _TYPES[c.type],
+        }
+        for c in _shaped(kept, shape)
+    ]
+
+
+def _drawn(column: Column) -> bool:
+    return column.role is Role.MEASURE and column.type is ColumnType.NUMBER
+
+
+def _ids(shape: Shape) -> tuple[str, ...]:
+    return ("id", "source", "target") if shape in (Shape.NODES, Shape.EDGES) else ()
+
+
+def _selector(name: str) -> str:
+    """The name as a GJSON path that means exactly this key."""
+    return _PATH_SIGNS.sub(r"\\\1", name)
+
+
+def _shaped(columns: Iterable[Column], shape: Shape) -> list[Column]:
+    """The columns under the names by which a panel knows them; `select` is the published name.
+
+    Source: Infinity takes `timestamp` and `body`, `id`, `source` and `target` by their names alone.
+    """
+    published = tuple(replace(column, select=column.name) for column in columns)
+    shaper = _SHAPERS.get(shape)
+    if shaper is None:
+        return list(published)
+    shown = shaper(Frame(empty_frame(published), Schema(published))).schema.columns
+    # What is made of other columns, as labels are, stands in no row.
+    return [replace(column, type=_type(column, published)) for column in shown if column.select is not None]
+
+
+def _type(column: Column, published: tuple[Column, ...]) -> ColumnType:
+    """The type in which the rows hold the column: Grafana's texts may be numbers there."""
+    return next(item.type for item in published if item.name == column.select)
 
 
 def _paging() -> dict[str, Any]:

@@ -7,11 +7,13 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from bridge.errors import BridgeError, UpstreamTimeout
+from bridge.errors import BadQuery, BridgeError, UpstreamTimeout
 from bridge.model.query import Query
 from bridge.sources.ask import Answer, Desk
 from bridge.web import grafana
 from bridge.web.handlers.json_bodies import QueryBody, Target
+
+MAX_DATASETS = 500
 
 
 async def prepare(desk: Desk, asked: QueryBody, now: datetime) -> list[Query | Answer]:
@@ -26,20 +28,28 @@ async def prepare(desk: Desk, asked: QueryBody, now: datetime) -> list[Query | A
         step_ms=grafana.step_ms_of(asked.intervalMs),
         adhoc=grafana.adhoc(asked.filters or asked.adhocFilters),
     )
-    work: list[Coroutine[Any, Any, Query | Answer] | Answer] = []
-    for item in asked.targets:
-        base = replace(common, ref_id=item.refId, shape=grafana.shape_of(asked, item))
-        try:
-            payload = grafana.payload_of(item)
-            names = [] if item.hide else grafana.targets_of(item)
-        except BridgeError as error:
-            work.append(Answer(base, error=error))
-            continue
-        work += [_one(desk, replace(base, dataset=name), payload) for name in names]
-    return [item if isinstance(item, Answer) else await item for item in work]
+    wanted = [one for item in asked.targets if not item.hide for one in _named(asked, item, common)]
+    if len(wanted) > MAX_DATASETS:
+        raise BadQuery(
+            f"the request asks for {len(wanted)} datasets, more than the {MAX_DATASETS} allowed",
+            remedy="use fewer queries on one panel, or choose fewer values",
+        )
+    return list(await asyncio.gather(*(_one(desk, base, payload) for base, payload in wanted)))
 
 
-async def _one(desk: Desk, base: Query, payload: dict[str, Any]) -> Query | Answer:
+def _named(asked: QueryBody, item: Target, common: Query) -> list[tuple[Query | Answer, dict[str, Any]]]:
+    """The question of each dataset a target stands for, and the payload that goes with it."""
+    base = replace(common, ref_id=item.refId, shape=grafana.shape_of(asked, item))
+    try:
+        payload = grafana.payload_of(item)
+        return [(replace(base, dataset=name), payload) for name in grafana.targets_of(item)]
+    except BridgeError as error:
+        return [(Answer(base, error=error), {})]
+
+
+async def _one(desk: Desk, base: Query | Answer, payload: dict[str, Any]) -> Query | Answer:
+    if isinstance(base, Answer):
+        return base
     try:
         keeper = desk.keeper(base.dataset)
         # A payload speaks of columns: without the schema its filters could not be told from foreign keys.

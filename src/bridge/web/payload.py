@@ -117,7 +117,7 @@ def _split(text: str) -> Iterator[Given]:
 
 
 def _json(text: str) -> list[str] | None:
-    """The scalars of a JSON array; None where the text is no such array, and so a value that begins with a bracket."""
+    """The scalars of a JSON array; None where the text is none, but a value that begins with a bracket."""
     if text[0] != "[" or text[-1] != "]":
         return None
     try:

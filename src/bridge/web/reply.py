@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import orjson
@@ -20,6 +21,7 @@ JSON_TYPE = "application/json"
 GZIP_BYTES = 2_048
 # Above this compressing would hold up the loop for milliseconds.
 THREAD_BYTES = 131_072
+_NOT_WANTED = re.compile(r"q=0(\.0*)?", re.IGNORECASE)
 _NO_STORE = {"Cache-Control": "no-store"}
 
 
@@ -62,7 +64,6 @@ async def send(
     body: bytes,
     *,
     content_type: str = JSON_TYPE,
-    charset: str | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> web.Response:
     """A data answer: bounded, compressed with gzip where the client takes it.
@@ -72,12 +73,11 @@ async def send(
     limit_bytes = request.app[CONFIG].answer_bytes
     if len(body) > limit_bytes:
         raise _too_large(str(len(body)), limit_bytes)
-    out = {**_NO_STORE, "Vary": "Accept-Encoding", **(headers or {})}
-    if len(body) >= GZIP_BYTES and _takes_gzip(request.headers.get("Accept-Encoding", "")):
-        packed = _gzip(body) if len(body) < THREAD_BYTES else await asyncio.to_thread(_gzip, body)
+    out = {**_NO_STORE, "Vary": "Accept-Encoding", "Content-Type": content_type, **(headers or {})}
+    if len(body) >= GZIP_BYTES and takes_gzip(request.headers.getall("Accept-Encoding", ())):
+        body = _gzip(body) if len(body) < THREAD_BYTES else await asyncio.to_thread(_gzip, body)
         out["Content-Encoding"] = "gzip"
-        return web.Response(body=packed, content_type=content_type, charset=charset, headers=out)
-    return web.Response(body=body, content_type=content_type, charset=charset, headers=out)
+    return web.Response(body=body, headers=out)
 
 
 def _gzip(body: bytes) -> bytes:
@@ -85,17 +85,30 @@ def _gzip(body: bytes) -> bytes:
     return packed
 
 
-def _takes_gzip(accept: str) -> bool:
-    for item in accept.split(","):
+def takes_gzip(accept: Iterable[str]) -> bool:
+    """Whether a client takes gzip; what is said of gzip itself counts more than what is said of `*`.
+
+    Source: RFC 9110 section 12.5.3.
+    """
+    said: dict[str, bool] = {}
+    for item in ",".join(accept).split(","):
         name, _, weight = item.partition(";")
-        if name.strip().lower() in ("gzip", "*"):
-            return weight.replace(" ", "").lower() not in ("q=0", "q=0.0", "q=0.00", "q=0.000")
-    return False
+        said[name.strip().lower()] = _NOT_WANTED.fullmatch(weight.replace(" ", "")) is None
+    return said.get("gzip", said.get("*", False))
 
 
 def etag(body: bytes) -> str:
     """A validator for these bytes."""
     return f'W/"{hashlib.blake2b(body, digest_size=12).hexdigest()}"'
+
+
+def unchanged(request: web.Request, tag: str) -> bool:
+    """Whether the client already holds what this validator stands for.
+
+    Source: RFC 9110 section 13.1.2, by which weak validators are enough.
+    """
+    said = [item.strip() for item in ",".join(request.headers.getall("If-None-Match", ())).split(",")]
+    return "*" in said or tag in said
 
 
 def error_body(error: BridgeError, request_id: str) -> dict[str, Any]:

@@ -8,18 +8,25 @@ from dataclasses import replace
 from typing import Any
 
 from bridge.errors import BadQuery, BadRequest, BridgeError, UnknownDataset
+from bridge.model.filters import text_of
 from bridge.model.query import Query
 from bridge.model.schema import Column, Role, Schema
 from bridge.model.span import Span
 from bridge.sources.ask import Desk
 from bridge.sources.keeper import Keeper
-from bridge.web.grafana import adhoc, query_of, targets_of
+from bridge.web import forms
+from bridge.web.body import loads
+from bridge.web.grafana import adhoc, payload_of, query_of, targets_of
 from bridge.web.handlers.json_bodies import TagsBody, Target
-from bridge.web.payload import texts
+from bridge.web.payload import wholes
 
-# Keys of a raw JSON variable query that name the dataset, in the order they are looked for.
+# Keys of a raw JSON variable query that may name the dataset, in the order they are looked for.
 NAME_KEYS = ("target", "dataset", "metric", "type")
 MAX_OPTIONS = 5_000
+# Of a dashboard's queries so many datasets are looked at; each costs a question.
+MAX_DATASETS = 500
+Params = tuple[tuple[str, tuple[str, ...]], ...]
+Pair = tuple[str, str]
 
 
 async def values(desk: Desk, payload: Any, span: Span | None) -> list[dict[str, str]]:
@@ -27,24 +34,48 @@ async def values(desk: Desk, payload: Any, span: Span | None) -> list[dict[str, 
 
     Errors: BadRequest when no dataset is named; UnknownDataset, BadQuery.
     """
-    asked = payload if isinstance(payload, dict) else {"target": payload}
-    target = next((text for key in NAME_KEYS if isinstance(text := asked.get(key), str) and text.strip()), "")
-    if not target:
+    asked = _object(payload)
+    named = next((key for key in NAME_KEYS if isinstance(text := asked.get(key), str) and text.strip()), None)
+    if named is None:
         if asked.get("target") == "":
             return _choices((name, name) for name in desk.keepers)
         raise BadRequest(
             "the variable's query names no dataset",
             remedy='write `source.dataset.column`, or {"dataset": "source.dataset", "column": "name"}',
         )
+    rest = {key: value for key, value in asked.items() if key != named}
+    found: list[Pair] = []
+    for target in targets_of(Target(target=asked[named])):
+        found += await _of_one(desk, target, rest, span)
+    return _choices(found)
+
+
+def _object(payload: Any) -> dict[str, Any]:
+    """The query as an object; a text may be one that is written as JSON."""
+    if isinstance(payload, dict):
+        return payload
+    if isinstance(payload, str) and payload.lstrip().startswith("{"):
+        try:
+            parsed = loads(payload.encode())
+        except BadRequest:
+            parsed = None
+        if isinstance(parsed, dict):
+            return parsed
+    return {"target": payload}
+
+
+async def _of_one(desk: Desk, target: str, rest: dict[str, Any], span: Span | None) -> list[Pair]:
     keeper, column = locate(desk, target)
     name = keeper.entry.name
-    column = column or next(iter(texts(asked.get("column"), "column")), "")
+    column = column or next(iter(wholes(rest.get("column"), "column")), "")
     schema = await desk.schema(name)
-    rest = {key: value for key, value in asked.items() if key not in (*NAME_KEYS, "column", "text", "value")}
-    query = replace(query_of(name, rest, keeper.entry.spec, schema), span=span)
-    if pair := _pair(asked, schema, column):
+    pair = _pair(rest, schema, column)
+    spoken_for = ("column",) if pair is None else ("column", "text", "value")
+    chosen = {key: value for key, value in rest.items() if key not in spoken_for}
+    query = replace(query_of(name, chosen, keeper.entry.spec, schema), span=span)
+    if pair is not None:
         return await _pairs(desk, query, *pair)
-    return _choices((text, text) for text in await desk.values(query, column or _first(schema, name)))
+    return [(text, text) for text in await desk.values(query, column or _first(schema, name))]
 
 
 def locate(desk: Desk, target: str) -> tuple[Keeper, str]:
@@ -65,18 +96,24 @@ def locate(desk: Desk, target: str) -> tuple[Keeper, str]:
         raise
 
 
-async def column_values(desk: Desk, target: str, span: Span | None) -> list[str] | None:
-    """Values of `source.dataset.column`; None where the target names no column.
+async def search(desk: Desk, target: Any) -> list[str]:
+    """Values of `source.dataset.column`, else the datasets whose name holds the text: all the older protocol asks.
 
-    Errors: UnknownDataset.
+    Errors: BadQuery for an unknown column; those of the source.
     """
-    keeper, column = locate(desk, target)
-    if not column:
-        return None
-    return await desk.values(Query(keeper.entry.name, span=span), column)
+    text = target.strip() if isinstance(target, str) else ""
+    found: list[str] = []
+    for name in targets_of(Target(target=text)) if "." in text else ():
+        try:
+            keeper, column = locate(desk, name)
+        except UnknownDataset:
+            continue
+        if column:
+            found += await desk.values(Query(keeper.entry.name), column)
+    return list(dict.fromkeys(found)) or [name for name in desk.keepers if text.lower() in name.lower()]
 
 
-def _pair(asked: dict[str, Any], schema: Schema, column: str) -> tuple[str, str] | None:
+def _pair(asked: dict[str, Any], schema: Schema, column: str) -> Pair | None:
     """The columns for text and value, where the query names two or the dataset is made for it."""
     text, value = asked.get("text"), asked.get("value")
     if isinstance(text, str) and isinstance(value, str):
@@ -87,26 +124,26 @@ def _pair(asked: dict[str, Any], schema: Schema, column: str) -> tuple[str, str]
     return None
 
 
-async def _pairs(desk: Desk, query: Query, text: str, value: str) -> list[dict[str, str]]:
+async def _pairs(desk: Desk, query: Query, text: str, value: str) -> list[Pair]:
     rows = await desk.rows(replace(query, columns=(text, value)))
-    texts_ = rows.data[text].cast(str).to_list() if text in rows.data.columns else []
-    values_ = rows.data[value].cast(str).to_list() if value in rows.data.columns else []
-    return _choices((t if t is not None else v or "", v or "") for t, v in zip(texts_, values_, strict=True))
+    columns = [column for name in (text, value) if (column := rows.schema.get(name))]
+    found = rows.data.select(text_of(column).alias(str(index)) for index, column in enumerate(columns))
+    unique = found.unique(maintain_order=True).head(MAX_OPTIONS)
+    return [(shown or meant, meant) for shown, meant in unique.iter_rows()]
 
 
-def _choices(items: Iterable[tuple[str, str]]) -> list[dict[str, str]]:
+def _choices(items: Iterable[Pair]) -> list[dict[str, str]]:
     """Options with different texts: Grafana keeps only the first of two that look alike."""
-    out: list[dict[str, str]] = []
-    seen: dict[str, str] = {}
-    for text, value in items:
-        if seen.get(text) == value or len(out) >= MAX_OPTIONS:
-            continue
-        label = f"{text} ({value})" if text in seen else text
-        if label in seen:
-            continue
-        seen[label] = value
-        out.append({"__text": label, "__value": value})
-    return out
+    out: dict[str, str] = {}
+    for text, value in dict.fromkeys(items):
+        label, count = text, 1
+        while label in out:
+            label = f"{text} ({value})" if count == 1 else f"{text} ({value}) {count}"
+            count += 1
+        out[label] = value
+        if len(out) >= MAX_OPTIONS:
+            break
+    return [{"__text": label, "__value": value} for label, value in out.items()]
 
 
 def _first(schema: Schema, dataset: str) -> str:
@@ -118,42 +155,58 @@ def _first(schema: Schema, dataset: str) -> str:
     return column.name
 
 
-def datasets_in(desk: Desk, queries: Iterable[Target] | None) -> list[str]:
-    """The datasets a dashboard's queries name; all of them where none can be told."""
-    found: dict[str, None] = {}
+def datasets_in(desk: Desk, queries: Iterable[Target] | None) -> dict[str, Params]:
+    """The datasets a dashboard's queries name, with their own parameters; all of them where none can be told."""
+    found: dict[str, Params] = {}
+    seen: set[str] = set()
     for item in queries or ():
         try:
-            for name in targets_of(item):
-                found[desk.entry(name).name] = None
+            names = [name for name in targets_of(item) if name not in seen]
+            seen.update(names)
+            for name in names:
+                spec = desk.entry(name).spec
+                found[desk.entry(name).name] = query_of(name, payload_of(item), spec, None).params
         except BridgeError:
             # A variable that is not filled in yet names no dataset: the other queries decide.
             continue
-    return list(found) or list(desk.keepers)
+        if len(seen) >= MAX_DATASETS:
+            break
+    return found or dict.fromkeys(desk.keepers, ())
+
+
+async def tag_keys(desk: Desk, asked: TagsBody) -> list[Pair]:
+    """Columns the dashboard's datasets can be filtered by, and their types."""
+    schemas = await asyncio.gather(*(forms.known(desk, name) for name in datasets_in(desk, asked.queries)))
+    found: dict[str, str] = {}
+    for schema in schemas:
+        for column in schema.columns if schema else ():
+            if column.role in (Role.DIMENSION, Role.MEASURE):
+                found.setdefault(column.name, str(column.type))
+    return sorted(found.items())
 
 
 async def tag_values(desk: Desk, asked: TagsBody, span: Span | None) -> list[str]:
     """Values of one column over the dashboard's datasets, narrowed by the other filters.
 
-    Errors: BadQuery when no dataset has the column.
+    Errors: BadQuery when no dataset has the column, or what kept all that have it from answering.
     """
     filters = adhoc(asked.filters)
-    names = datasets_in(desk, asked.queries)
-    found: set[str] = set()
-    known = False
 
-    async def one(name: str) -> list[str]:
+    async def one(name: str, params: Params) -> list[str] | BridgeError | None:
         try:
             if (await desk.schema(name)).get(asked.key) is None:
-                return []
-            return [*(await desk.values(Query(name, span=span, adhoc=filters), asked.key)), ""]
-        except (BridgeError, TimeoutError):
-            return []
+                return None
+            return await desk.values(Query(name, span=span, adhoc=filters, params=params), asked.key)
+        except BridgeError as error:
+            return error
 
-    for values_ in await asyncio.gather(*(one(name) for name in names)):
-        known = known or bool(values_)
-        found.update(text for text in values_ if text)
-    if not known:
-        raise BadQuery(
-            f"no dataset of this dashboard has a column `{asked.key[:80]}`", remedy="POST /tag-keys lists the columns"
-        )
-    return sorted(found)[:MAX_OPTIONS]
+    work = (one(name, params) for name, params in datasets_in(desk, asked.queries).items())
+    answers = [answer for answer in await asyncio.gather(*work) if answer is not None]
+    good = [answer for answer in answers if isinstance(answer, list)]
+    if good:
+        return sorted({text for answer in good for text in answer if text})[:MAX_OPTIONS]
+    if failed := next((answer for answer in answers if isinstance(answer, BridgeError)), None):
+        raise failed
+    raise BadQuery(
+        f"no dataset of this dashboard has a column `{asked.key[:80]}`", remedy="POST /tag-keys lists the columns"
+    )

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
-import orjson
+import polars as pl
 from aiohttp import web
 from pydantic import Field
 
-from bridge.errors import BadRequest, BridgeError
+from bridge.errors import BadQuery, BadRequest, BridgeError
 from bridge.model import render
-from bridge.model.frame import Frame
+from bridge.model.frame import Frame, Notice
 from bridge.model.query import Query
+from bridge.model.schema import Column, ColumnType, Schema
 from bridge.model.wire import wire_frame
 from bridge.sources.ask import Answer, run
 from bridge.web import body, dataset_query, forms, grafana, infinity, reply, snapshots
@@ -23,7 +27,19 @@ from bridge.web.views import dataset_view
 CSV_TYPE = "text/csv"
 NDJSON_TYPE = "application/x-ndjson"
 ARROW_TYPE = "application/vnd.apache.arrow.stream"
+TYPES = {
+    "rows": reply.JSON_TYPE,
+    "page": reply.JSON_TYPE,
+    "csv": f"{CSV_TYPE}; charset=utf-8",
+    "ndjson": NDJSON_TYPE,
+    "arrow": ARROW_TYPE,
+}
 MAX_BATCH = 50
+# Clients read headers of up to 8 KiB.
+MAX_NOTICES_BYTES = 4_000
+MAX_NOTICE_CHARS = 300
+# What a batch decides by itself, as its answer holds the frames of several datasets.
+_NOT_IN_BATCH = ("format", "cursor", "on_error", "refId")
 
 
 async def index(request: web.Request) -> web.Response:
@@ -50,7 +66,14 @@ async def schema(request: web.Request) -> web.Response:
             "description": spec.description,
             "columns": columns,
             "params": [
-                {"name": p.name, "description": p.description, "default": p.default, "options": p.options}
+                {
+                    "name": p.name,
+                    "description": p.description,
+                    "default": p.default,
+                    "options": p.options,
+                    "required": p.required,
+                    "multi": p.multi,
+                }
                 for p in spec.params
             ],
             "payloads": forms.payloads(spec, found),
@@ -64,7 +87,7 @@ async def infinity_query(request: web.Request) -> web.Response:
     desk = request.app[DESK]
     entry = desk.entry(request.match_info["name"])
     found = await desk.schema(entry.name)
-    return reply.json(infinity.query_model(entry.name, found, entry.spec.shape))
+    return reply.json(infinity.query_model(entry.name, found, entry.spec.shape, entry.spec.params))
 
 
 async def data(request: web.Request) -> web.Response:
@@ -82,88 +105,101 @@ async def data(request: web.Request) -> web.Response:
 
 
 async def _send(request: web.Request, asked: Asked) -> web.Response:
-    if asked.format in ("rows", "page", "csv", "ndjson", "arrow"):
-        return await _send_rows(request, asked)
-    desk = request.app[DESK]
-    frames = await desk.frames(asked.query)
-    if frames:
-        frames[0] = frames[0].note(*asked.notices)
-    rows = sum(frame.rows for frame in frames)
-    _count(request, asked.query, rows)
-    payload = await run(rows, lambda: render.frames_json(frames))
-    return await _finish(request, asked, payload, reply.JSON_TYPE)
-
-
-async def _send_rows(request: web.Request, asked: Asked) -> web.Response:
+    if asked.format == "frame":
+        return await _send_frames(request, asked)
     cursor = ""
     if asked.format == "page":
         frame, cursor = await _page(request, asked)
     else:
-        frame = await request.app[DESK].rows(asked.query)
-        if asked.limit_rows is not None:
-            frame = frame.with_data(frame.data.head(asked.limit_rows))
+        frame = _limited(await request.app[DESK].rows(asked.query), asked.limit_rows)
     _count(request, asked.query, frame.rows)
     reply.refuse_large(request, render.answer_bytes_estimate(frame))
-    payload, content_type = await run(frame.rows, lambda: _rendered(frame, asked.format, cursor))
-    return await _finish(request, asked, payload, content_type, frame)
+    payload, tag = await run(frame.rows, lambda: _tagged(_rendered(frame, asked.format, cursor)))
+    headers = {"ETag": tag, **_said((*frame.meta.notices, *asked.notices))}
+    return await _finish(request, asked, payload, TYPES[asked.format], headers)
+
+
+async def _send_frames(request: web.Request, asked: Asked) -> web.Response:
+    frames = [_limited(frame, asked.limit_rows) for frame in await request.app[DESK].frames(asked.query)]
+    if frames:
+        frames[0] = frames[0].note(*asked.notices)
+    rows = sum(frame.rows for frame in frames)
+    _count(request, asked.query, rows)
+    reply.refuse_large(request, sum(map(render.answer_bytes_estimate, frames)))
+    payload, tag = await run(rows, lambda: _tagged(render.frames_json(frames)))
+    return await _finish(request, asked, payload, reply.JSON_TYPE, {"ETag": tag})
+
+
+def _limited(frame: Frame, rows: int | None) -> Frame:
+    return frame if rows is None or frame.rows <= rows else frame.with_data(frame.data.head(rows))
+
+
+def _tagged(payload: bytes) -> tuple[bytes, str]:
+    return payload, reply.etag(payload)
 
 
 async def _page(request: web.Request, asked: Asked) -> tuple[Frame, str]:
     rows = min(asked.limit_rows or DEFAULT_PAGE_ROWS, MAX_PAGE_ROWS)
     cache = request.app[CACHE]
     if asked.cursor:
-        return await snapshots.next_page(cache, asked.cursor, rows)
+        return await snapshots.next_page(cache, asked.query.dataset, asked.cursor, rows)
     return await snapshots.first_page(cache, await request.app[DESK].rows(asked.query), rows)
 
 
-def _rendered(frame: Frame, form: str, cursor: str) -> tuple[bytes, str]:
+def _rendered(frame: Frame, form: str, cursor: str) -> bytes:
     match form:
         case "page":
-            return render.page_json(frame, cursor), reply.JSON_TYPE
+            return render.page_json(frame, cursor)
         case "csv":
-            return render.csv_bytes(frame), CSV_TYPE
+            return render.csv_bytes(frame)
         case "ndjson":
-            return render.ndjson_bytes(frame), NDJSON_TYPE
+            return render.ndjson_bytes(frame)
         case "arrow":
-            return render.arrow_bytes(frame), ARROW_TYPE
+            return render.arrow_bytes(frame)
         case _:
-            return render.rows_json(frame), reply.JSON_TYPE
+            return render.rows_json(frame)
 
 
 async def _finish(
-    request: web.Request, asked: Asked, payload: bytes, content_type: str, frame: Frame | None = None
+    request: web.Request, asked: Asked, payload: bytes, content_type: str, headers: dict[str, str]
 ) -> web.Response:
-    """Cache headers, a validator, and the notices that row formats have no place for."""
+    """The answer with its cache headers, or 304 where the client has it already."""
     keeper = request.app[DESK].keepers[asked.query.dataset]
-    tag = reply.etag(payload)
-    headers = {"ETag": tag, "Cache-Control": f"private, max-age={int(keeper.max_age_s())}"}
-    notices = (*(frame.meta.notices if frame else ()), *asked.notices)
-    if notices and asked.format != "frame":
-        text = orjson.dumps([{"severity": n.severity, "text": n.text[:300]} for n in notices[:5]])
-        headers["X-Bridge-Notices"] = text.decode().encode("ascii", "backslashreplace").decode()
-    if request.method == "GET" and tag in request.headers.get("If-None-Match", ""):
-        return web.Response(status=304, headers=headers)
-    charset = "utf-8" if content_type == CSV_TYPE else None
-    return await reply.send(request, payload, content_type=content_type, charset=charset, headers=headers)
+    headers["Cache-Control"] = f"private, max-age={int(keeper.max_age_s())}"
+    if request.method in ("GET", "HEAD") and reply.unchanged(request, headers["ETag"]):
+        return web.Response(status=304, headers={**headers, "Vary": "Accept-Encoding"})
+    return await reply.send(request, payload, content_type=content_type, headers=headers)
+
+
+def _said(notices: Sequence[Notice]) -> dict[str, str]:
+    """The notices as a header, as row formats have no place for them; those that do not fit are left out."""
+    kept: list[dict[str, str]] = []
+    for notice in notices:
+        wider = [*kept, {"severity": notice.severity, "text": notice.text[:MAX_NOTICE_CHARS]}]
+        if len(_ascii(wider)) > MAX_NOTICES_BYTES:
+            break
+        kept = wider
+    return {"X-Bridge-Notices": _ascii(kept)} if kept else {}
+
+
+def _ascii(value: Any) -> str:
+    """JSON that may stand in a header: DEL is the one control character JSON leaves as it is."""
+    return json.dumps(value, separators=(",", ":")).replace("\x7f", "\\u007f")
 
 
 async def _error_as_data(request: web.Request, error: BridgeError, pairs: Sequence[tuple[str, str]]) -> web.Response:
     """The error as a row or notice with status 200: Infinity drops the body of every other status."""
-    shape = reply.error_body(error, request[REQUEST_ID])
-    row = {key: shape[key] for key in ("error", "code", "remedy", "request_id")}
-    form = next((value for key, value in pairs if key == "format"), "rows")
+    form = next((value.strip() for key, value in pairs if key == "format"), "rows")
     if form == "frame":
-        ref_id = next((value for key, value in pairs if key == "refId"), "A")
+        ref_id = next((value for key, value in pairs if key == "refId" and value), "A")
         answer = Answer(Query(request.match_info["name"], ref_id=ref_id), error=error)
         return reply.json([grafana.error_frame(answer)])
-    if form == "page":
-        return reply.json({"rows": [row], "next_cursor": ""})
-    if form in ("csv", "ndjson"):
-        text = reply.dumps(row) + b"\n"
-        if form == "csv":
-            text = ("error,code\r\n" + f'"{row["error"]}"'.replace("\n", " ") + f",{row['code']}\r\n").encode()
-        return web.Response(body=text, content_type=CSV_TYPE if form == "csv" else NDJSON_TYPE)
-    return reply.json([row])
+    shape = reply.error_body(error, request[REQUEST_ID])
+    row = {key: shape[key] for key in ("error", "code", "remedy", "request_id")}
+    columns = tuple(Column(key, ColumnType.STRING) for key in row)
+    frame = Frame(pl.DataFrame([row], schema=dict.fromkeys(row, pl.String)), Schema(columns))
+    headers = {"Cache-Control": "no-store", "Content-Type": TYPES.get(form, reply.JSON_TYPE)}
+    return web.Response(body=_rendered(frame, form, ""), headers=headers)
 
 
 def _count(request: web.Request, query: Query, rows: int) -> None:
@@ -187,21 +223,35 @@ class BatchBody(body.Strict):
 async def batch(request: web.Request) -> web.Response:
     """Several datasets in one request; one that fails says so and the others answer."""
     asked = await body.parsed(request, BatchBody)
-    desk, now = request.app[DESK], request.app[CLOCK].now()
     names = [item.ref_id or f"Q{index}" for index, item in enumerate(asked.queries)]
     if len(set(names)) != len(names):
         raise BadRequest("two queries have the same `ref_id`", remedy="give each its own")
-    prepared: list[Query | Answer] = []
-    for name, item in zip(names, asked.queries, strict=True):
-        try:
-            pairs = body.flattened(item.params)
-            one = await dataset_query.read(desk, item.dataset, [*pairs, ("refId", name)], now)
-            prepared.append(one.query)
-        except BridgeError as error:
-            prepared.append(Answer(Query(item.dataset, ref_id=name), error=error))
-    answers = await grafana.ask(desk, prepared)
-    rows = sum(frame.rows for answer in answers for frame in answer.frames)
+    work = (_prepared(request, item, name) for name, item in zip(names, asked.queries, strict=True))
+    prepared = await asyncio.gather(*work)
+    answers = await grafana.ask(
+        request.app[DESK], [item.query if isinstance(item, Asked) else item for item in prepared]
+    )
+    answers = [_with(answer, item) for answer, item in zip(answers, prepared, strict=True)]
+    rows = grafana.refuse_rows(answers, request.app[DESK].limits.max_rows)
     return await reply.send_json(request, lambda: {"results": _results(answers, request[REQUEST_ID])}, rows)
+
+
+async def _prepared(request: web.Request, item: BatchItem, name: str) -> Asked | Answer:
+    try:
+        if alone := next((key for key in item.params if key in _NOT_IN_BATCH), None):
+            raise BadQuery(f"`{alone}` has no meaning in a batch", remedy="leave it out; the answer holds frames")
+        pairs = [*body.flattened(item.params), ("refId", name)]
+        return await dataset_query.read(request.app[DESK], item.dataset, pairs, request.app[CLOCK].now())
+    except BridgeError as error:
+        return Answer(Query(item.dataset, ref_id=name), error=error)
+
+
+def _with(answer: Answer, asked: Asked | Answer) -> Answer:
+    """The answer with the limit and the notices of its own question."""
+    if isinstance(asked, Answer) or not answer.frames:
+        return answer
+    first, *rest = (_limited(frame, asked.limit_rows) for frame in answer.frames)
+    return replace(answer, frames=(first.note(*asked.notices), *rest))
 
 
 def _results(answers: list[Answer], request_id: str) -> dict[str, Any]:

@@ -25,7 +25,7 @@ class Target(Lenient):
     target: Any = None
     payload: Any = None
     data: Any = None
-    hide: bool = False
+    hide: bool | None = None
     type: str | None = None
     alias: str | None = Field(None, max_length=500)
 

@@ -132,8 +132,9 @@ class FilesSource(DataSource):
         return (await self._find(query)).token
 
     def validators(self, table: str) -> tuple[SchemaValidator, ...]:
-        """The frame is checked against its own schema: a narrowed one has fewer columns than were declared, and
-        `collect` has refused data that lacks any of them.
+        """A check against the frame's own schema.
+
+        A narrowed frame has fewer columns than were declared, and `collect` has refused data that lacks any.
         """
         return (SchemaValidator(()),)
 
