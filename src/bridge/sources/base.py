@@ -28,7 +28,7 @@ class Options(BaseModel):
     A relative file name begins at the folder of the settings file: the validation context's `base_dir`.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, str_max_length=65_536)
+    model_config = ConfigDict(extra="forbid", frozen=True, str_max_length=65_536, allow_inf_nan=False)
 
     @model_validator(mode="before")
     @classmethod

@@ -204,8 +204,7 @@ class Keeper:
         return self._kit.clock.monotonic_s() - held.fetched_s < ttl_s
 
     async def _refresh(self, query: Query, key: str, held: Held | None, epoch: int) -> Held:
-        kit, source = self._kit, self.entry.source
-        began_s = kit.clock.monotonic_s()
+        began_s = self._kit.clock.monotonic_s()
         outcome = "ok"
         try:
             async with self._breaker.guard():
@@ -220,14 +219,18 @@ class Keeper:
                 raise
             raise told from error
         finally:
-            kit.meters.fetches.labels(source.name, self.entry.name, outcome).inc()
-            if outcome != BreakerOpen.code:
-                self._latency_s = kit.clock.monotonic_s() - began_s
-                kit.meters.fetch_seconds.labels(source.name, self.entry.name).observe(self._latency_s)
+            self._measure(outcome, began_s)
         self._recovered()
         if epoch == self._epoch:
             await self._keep(query, key, fresh)
         return fresh
+
+    def _measure(self, outcome: str, began_s: float) -> None:
+        meters, labels = self._kit.meters, (self.entry.source.name, self.entry.name)
+        meters.fetches.labels(*labels, outcome).inc()
+        if outcome != BreakerOpen.code:
+            self._latency_s = self._kit.clock.monotonic_s() - began_s
+            meters.fetch_seconds.labels(*labels).observe(self._latency_s)
 
     async def _keep(self, query: Query, key: str, fresh: Held) -> None:
         self._good = _Good(fresh.fetched_at, fresh.fetched_s, fresh.frame.rows)

@@ -94,8 +94,7 @@ def bounded(filters: tuple[Filter, ...]) -> tuple[Filter, ...]:
 
     Errors: BadQuery.
     """
-    if len(filters) > MAX_FILTERS:
-        raise BadQuery(f"{len(filters)} filters are more than the {MAX_FILTERS} one dataset can be asked with")
+    _refuse_many(len(filters))
     patterns = sum(item.op in (Op.RE, Op.NRE) for item in filters)
     if patterns > MAX_PATTERNS:
         raise BadQuery(
@@ -103,6 +102,11 @@ def bounded(filters: tuple[Filter, ...]) -> tuple[Filter, ...]:
             remedy="join them with `|`, or use `=` with several values",
         )
     return filters
+
+
+def _refuse_many(filters: int) -> None:
+    if filters > MAX_FILTERS:
+        raise BadQuery(f"{filters} filters are more than the {MAX_FILTERS} one dataset can be asked with")
 
 
 def _text(value: Any, name: str) -> str:
@@ -172,7 +176,9 @@ def query_of(target: str, payload: dict[str, Any], spec: DatasetSpec, schema: Sc
     Errors: BadQuery for a value that cannot be used. Keys that mean nothing here are ignored, as Grafana keeps
             sending those of the metric chosen before.
     """
-    filters = [item for text in _lines(payload.get("filter")) if (item := _written_filter(text))]
+    lines = _lines(payload.get("filter"))
+    _refuse_many(len(lines))
+    filters = [item for text in lines if (item := _written_filter(text))]
     names = {param.name for param in spec.params}
     for key, value in payload.items():
         column = schema.get(key) if schema and key not in RESERVED and key not in names else None
