@@ -36,6 +36,7 @@ from bridge.sources.registry import (
 from bridge.web.front import Front
 from bridge.web.guard import guard
 from bridge.web.keys import CACHE, CLOCK, CONFIG, DESK, METERS, ROUTES, STATE, RunState, WebConfig
+from bridge.web.protocol import assert_c_parser
 from bridge.web.routes import TABLE, mount
 from bridge.web.tls import TlsFiles
 
@@ -185,12 +186,17 @@ class Service:
 
         Errors: SettingsError.
         """
+        assert_c_parser()
         server = self.loaded.settings.server
         app = create_app(self.loaded, self.world)
         bound = await self.front.listen(server.host, server.port, tls=_tls(self.loaded))
         self._port = bound[0][1]
         self._place(app)
-        await self.front.swap(app)
+        try:
+            await self.front.swap(app)
+        except BaseException:
+            await self.front.aclose()
+            raise
         self.world.state.config = self._path.name if self._path else None
         self.world.state.started_at = self.world.clock.now().isoformat()
         return bound

@@ -11,20 +11,6 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from support import (
-    COLUMNS,
-    ROWS,
-    Rig,
-    StubSource,
-    at,
-    dataset,
-    frame_of,
-    make_desk,
-    settle,
-    span,
-    texts,
-    where,
-)
 
 from bridge.errors import (
     AnswerTooLarge,
@@ -38,11 +24,24 @@ from bridge.errors import (
 )
 from bridge.model.frame import Frame
 from bridge.model.query import Query
-from bridge.model.schema import Column, ColumnType, Param, Role, Schema, Shape
-from bridge.sources.ask import MAX_DISTINCT, Answer, Desk
-from bridge.sources.base import DataSource, Tools
+from bridge.model.schema import Column, ColumnType, Param, Schema, Shape
+from bridge.sources.ask import MAX_DISTINCT, Answer
+from bridge.sources.base import DataSource
 from bridge.sources.registry import Plugin, SourceConfig
 from bridge.sources.work import THREAD_ROWS, run
+from support import (
+    COLUMNS,
+    ROWS,
+    Rig,
+    StubSource,
+    dataset,
+    frame_of,
+    make_desk,
+    settle,
+    span,
+    texts,
+    where,
+)
 
 DOWN = UpstreamUnavailable("GET http://far: cannot connect")
 Q = Query("lab.runs")
@@ -168,7 +167,7 @@ async def test_the_deadline_counts_from_the_question_and_not_from_when_its_turn_
     def late() -> Any:
         # The second question is made when the time of all is already over.
         yield Q
-        time.sleep(0.06)  # noqa: ASYNC251 the loop is held up on purpose
+        time.sleep(0.06)
         yield replace(Q, dataset="lab.runs", ref_id="B")
 
     answers = await rig.desk.ask(late())

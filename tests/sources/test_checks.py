@@ -60,7 +60,9 @@ def test_a_column_that_is_missing_is_named() -> None:
 
 def test_a_frame_whose_own_schema_says_something_else_than_its_data_is_blocked() -> None:
     data = frame_of().data
-    assert found(Frame(data, Schema((TIME, MODEL)))) == [("value", "column `value` is missing from the frame's schema")]
+    assert found(Frame(data, Schema((TIME, MODEL)))) == [
+        ("value", "column `value` is missing from the frame's schema")
+    ]
     assert found(Frame(data.drop("model"), Schema(COLUMNS)), COLUMNS[:2]) == [
         ("model", "column `model` is missing from the data")
     ]

@@ -184,7 +184,10 @@ def test_the_only_time_column_has_the_role_time_as_in_the_settings(
             assert [column.role for column in declared] == roles
             return frame_of([], declared)
 
-    run(conformance(Looking, {"datasets": [{"name": "runs", "columns": columns}]}), "test_gives_the_same_columns_again")
+    run(
+        conformance(Looking, {"datasets": [{"name": "runs", "columns": columns}]}),
+        "test_gives_the_same_columns_again",
+    )
 
 
 # Bad ones
@@ -329,8 +332,16 @@ def keeps_columns(self: DataSource, query: Query) -> Query:
         ("says_what_it_is", bad(kind="not a name"), "`kind` must be a plain name"),
         ("refuses_options_it_does_not_know", bad(SourceOptions=Anything), ""),
         ("refuses_options_it_does_not_know", bad(DatasetOptions=Anything), ""),
-        ("lists_its_datasets", bad(metadata=property(lambda self: replace(Fine.metadata.__get__(self), datasets={}))), ""),
-        ("lists_its_datasets", bad(metadata=property(lambda self: replace(Fine.metadata.__get__(self), kind="x"))), ""),
+        (
+            "lists_its_datasets",
+            bad(metadata=property(lambda self: replace(Fine.metadata.__get__(self), datasets={}))),
+            "",
+        ),
+        (
+            "lists_its_datasets",
+            bad(metadata=property(lambda self: replace(Fine.metadata.__get__(self), kind="x"))),
+            "",
+        ),
         ("answers_a_ping", bad(ping=said_no), "the far side of the configuration under test does not answer: 404"),
         ("gives_the_columns_it_publishes", bad(collect=gives(frame_of(ROWS).select(("time", "value")))), "differs"),
         (
@@ -375,12 +386,18 @@ def keeps_columns(self: DataSource, query: Query) -> Query:
         ),
         (
             "narrows_only_what_it_was_asked",
-            bad(narrow=lambda self, query: replace(query, filters=tuple(replace(f, op=Op.EQ) for f in query.filters))),
+            bad(
+                narrow=lambda self, query: replace(query, filters=tuple(replace(f, op=Op.EQ) for f in query.filters))
+            ),
             "adds a filter",
         ),
         (
             "narrows_only_what_it_was_asked",
-            bad(narrow=lambda self, query: replace(query, filters=query.filters[1:], span=query.span if query.filters else None)),
+            bad(
+                narrow=lambda self, query: replace(
+                    query, filters=query.filters[1:], span=query.span if query.filters else None
+                )
+            ),
             "narrowing twice gives another query",
         ),
         ("a_narrowed_answer_loses_no_row", bad(collect=loses_the_last), "loses 1 rows, e.g. {'time': "),
@@ -504,4 +521,7 @@ class Needing(Fine):
 
 def test_files_of_the_configuration_begin_at_its_folder(tmp_path: Path) -> None:
     (tmp_path / "token").write_text("s3cret")
-    run(conformance(Needing, {**STUB, "options": {"token_file": "token"}}, base_dir=tmp_path), "test_lists_its_datasets")
+    run(
+        conformance(Needing, {**STUB, "options": {"token_file": "token"}}, base_dir=tmp_path),
+        "test_lists_its_datasets",
+    )

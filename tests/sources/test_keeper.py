@@ -12,21 +12,6 @@ from typing import Any
 import polars as pl
 import pytest
 import stamina.instrumentation
-from support import (
-    COLUMNS,
-    ROWS,
-    T0,
-    Rig,
-    StubSource,
-    at,
-    dataset,
-    frame_of,
-    make_desk,
-    settle,
-    span,
-    texts,
-    where,
-)
 
 from bridge.app import World, build_desk, build_sources
 from bridge.errors import (
@@ -54,6 +39,21 @@ from bridge.sources.base import DataSource
 from bridge.sources.keeper import FAILURES
 from bridge.sources.leash import MAX_STRAYS
 from bridge.sources.registry import Plugin, SourceConfig
+from support import (
+    COLUMNS,
+    ROWS,
+    T0,
+    Rig,
+    StubSource,
+    at,
+    dataset,
+    frame_of,
+    make_desk,
+    settle,
+    span,
+    texts,
+    where,
+)
 
 Q = Query("lab.runs")
 DOWN = UpstreamUnavailable("GET http://far: cannot connect", remedy="check that the server runs")
@@ -543,7 +543,7 @@ async def test_when_the_source_is_down_the_last_good_answer_is_given_and_says_so
     await ask(rig)
     rig.clock.advance(42)
     frame = await stale(rig)
-    assert frame.data.equals((frame_of().data))
+    assert frame.data.equals(frame_of().data)
     assert texts(frame) == [
         "warning: GET http://far: cannot connect. Shown is the last good answer, 42 s old "
         "(2026-01-31 12:00:00 UTC). check that the server runs"

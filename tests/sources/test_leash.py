@@ -6,10 +6,10 @@ import asyncio
 import gc
 
 import pytest
-from support import settle
 
 from bridge.errors import UpstreamTimeout, UpstreamUnavailable
 from bridge.sources.leash import MAX_STRAYS, Leash
+from support import settle
 
 
 class Stubborn:

@@ -62,9 +62,7 @@ def test_dashboard_filters_bind_where_their_column_is_and_are_told_where_it_is_n
     bound, notices = bind(replace(Q, filters=filters, adhoc=where("value>1", "host=a")), SCHEMA)
     assert bound.filters == filters + where("value>1")
     assert bound.adhoc == ()
-    assert notices == (
-        Notice("info", "the dashboard filter `host=a` is not applied: lab.runs has no such column"),
-    )
+    assert notices == (Notice("info", "the dashboard filter `host=a` is not applied: lab.runs has no such column"),)
 
 
 def test_the_notice_of_a_long_dashboard_filter_stays_short() -> None:
@@ -504,5 +502,3 @@ def test_values_are_bounded_and_narrowed_by_the_query() -> None:
 def test_values_of_a_column_that_is_none_are_refused() -> None:
     with pytest.raises(BadQuery, match="`column` names `nope`"):
         distinct(frame_of(), "nope", Q, 5)
-
-

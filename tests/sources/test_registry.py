@@ -168,7 +168,9 @@ def test_files_of_options_begin_at_the_folder_of_the_settings(tmp_path: Path) ->
 
 def test_the_settings_file_is_quoted_with_its_line(tmp_path: Path) -> None:
     path = tmp_path / "bridge.yaml"
-    path.write_text("sources:\n  - name: lab\n    kind: files\n    datasets:\n      - name: runs\n        options: {}\n")
+    path.write_text(
+        "sources:\n  - name: lab\n    kind: files\n    datasets:\n      - name: runs\n        options: {}\n"
+    )
     loaded: Loaded = load_settings(path, env={})
     from bridge.app import source_configs
     from bridge.sources.plugins import discover
@@ -342,9 +344,7 @@ def test_a_name_that_could_mean_several_says_which(registry: Registry) -> None:
         ("x" * 1_000_000, "GET /api/v1/datasets lists what there is"),
     ],
 )
-def test_an_unknown_name_is_answered_with_the_nearest_there_are(
-    registry: Registry, target: str, remedy: str
-) -> None:
+def test_an_unknown_name_is_answered_with_the_nearest_there_are(registry: Registry, target: str, remedy: str) -> None:
     with pytest.raises(UnknownDataset) as caught:
         registry.resolve(target)
     assert caught.value.remedy.startswith(remedy)
@@ -445,9 +445,7 @@ async def test_one_that_was_not_built_is_neither_started_nor_closed() -> None:
 
 
 @pytest.mark.parametrize("step", [KeyError("bug"), asyncio.Event()], ids=["raises", "hangs"])
-async def test_one_that_does_not_close_does_not_stop_the_others(
-    step: Any, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_one_that_does_not_close_does_not_stop_the_others(step: Any, caplog: pytest.LogCaptureFixture) -> None:
     good = staged()
     configs = [SourceConfig("bad", "staged", {}, (RUNS,)), SourceConfig("good", "fine", {}, (RUNS,))]
     registry, _ = built(*configs, staged=staged(on_close=step), fine=good)

@@ -521,15 +521,18 @@ async def test_pages_are_refused_where_nothing_can_be_kept(start: Start) -> None
 
 
 async def test_an_answer_over_the_limit_on_bytes_is_refused(start: Start) -> None:
-    bridge = await start("limits: {answer_bytes: 600}\n" + YAML)
+    bridge = await start("limits: {answer_bytes: 300}\n" + YAML)
     for form in FORMATS:
         reply = await bridge.get(RUNS, {"format": form})
         assert reply.status == 422, form
-        assert "bytes, more than the 600 allowed" in reply.json["error"]
+        # Before it is written, as its size can be told beforehand.
+        assert "about" in reply.json["error"]
+        assert "bytes, more than the 300 allowed" in reply.json["error"]
         assert "columns" in reply.json["remedy"]
     assert (await bridge.get(RUNS, {"limit": 2})).status == 200
     # Twice as much is allowed as an estimate, but not to be sent.
-    reply = await bridge.get(RUNS, {"limit": 7})
+    reply = await bridge.get(RUNS, {"limit": 8, "columns": "note"})
+    assert reply.status == 422
     assert "about" not in reply.json["error"]
     reply = await bridge.post("/json/query", {"targets": [{"target": "lab.runs"}]})
     assert reply.status == 422

@@ -197,6 +197,11 @@ def test_a_target_that_expands_too_far_is_refused(target: str) -> None:
         grafana.targets_of(Target(target=target))
 
 
+def test_a_target_longer_than_anyone_writes_is_not_looked_into() -> None:
+    with pytest.raises(BadQuery, match="has 20001 characters; at most 16384 are read"):
+        grafana.targets_of(Target(target="(a|b)" * 4000 + "c"))
+
+
 @pytest.mark.parametrize("target", ["(a)" * 5000, "(" * 16_000, "({" * 8000, "(" + "\\" * 16_000, "{" * 16_000])
 def test_a_target_made_to_be_slow_is_read_in_one_pass(target: str) -> None:
     with pytest.raises(BadQuery, match="longer than any dataset's name"):
@@ -297,6 +302,8 @@ def test_the_datasets_own_parameters_take_their_values(
         ({"filter": {"a": 1}}, "`filter`"),
         ({"filter": [["model=x"]]}, "`filter`"),
         ({"filter": "\n".join(["model=x"] * 101)}, "101 filters"),
+        # Refused before any of them is looked at.
+        ({"filter": "\n".join(["model=$__all"] * 101)}, "101 filters"),
         ({"agg": "median"}, "`agg` cannot be 'median'"),
         ({"agg": "(mean|max)"}, "`agg` cannot be 'mean,max'"),
     ],

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import structlog
 from aiohttp import web
 from polars.exceptions import PanicException
 from prometheus_client.parser import text_string_to_metric_families
@@ -205,6 +206,19 @@ async def test_an_answer_that_was_raised_keeps_the_one_shape(
     assert found["error"] == error.reason
 
 
+async def test_an_answer_that_has_begun_is_left_as_it_is(start: Start) -> None:
+    async def flowing(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        await response.write(b"piece")
+        return response
+
+    bridge = await start(extend=at("/flow", flowing))
+    reply = await bridge.get("/flow")
+    assert (reply.status, reply.body) == (200, b"piece")
+    assert (await requests(bridge))["/flow", "GET", "200"] == 1
+
+
 class Gate:
     """A handler that waits until it is told to go on, and knows when it was cancelled."""
 
@@ -349,3 +363,48 @@ async def test_at_most_two_hundred_panels_are_told_apart(bridge: House) -> None:
     found = await panels(bridge)
     assert len(found) == 201
     assert found["other", "other"] == 11
+
+
+@pytest.mark.parametrize(("version", "first"), [("1.1", b"HTTP/1.1 100 Continue"), ("1.0", b"HTTP/1.0 200")])
+async def test_a_client_that_waits_for_leave_to_send_its_body_gets_it(
+    bridge: House, version: str, first: bytes
+) -> None:
+    head = f"POST /json/query HTTP/{version}\r\nHost: 127.0.0.1\r\nExpect: 100-continue\r\nContent-Length: 2\r\n"
+    async with asyncio.timeout(20):
+        reader, writer = await asyncio.open_connection("127.0.0.1", bridge.port)
+        writer.write(f"{head}Connection: close\r\n\r\n".encode())
+        if version == "1.1":
+            assert (await reader.readline()).startswith(first)
+        writer.write(b"{}")
+        answer = await reader.read()
+        writer.close()
+    assert b" 200 OK" in answer
+    assert answer.endswith(b"[]")
+
+
+async def test_any_other_expectation_is_refused_in_the_one_shape(bridge: House) -> None:
+    status, _, body = await bridge.raw(b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\nExpect: miracles\r\n\r\n")
+    assert status == 400
+    assert b'"code":"bad_request"' in body
+
+
+async def test_answers_do_not_tell_which_software_serves_them(bridge: House) -> None:
+    for path in ("/healthz", "/nothing/here"):
+        assert (await bridge.get(path)).headers["Server"] == "bridge"
+
+
+async def test_what_is_logged_for_a_request_carries_its_id(bridge: House) -> None:
+    seen: list[str] = []
+
+    class Keep(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            seen.append(structlog.contextvars.get_contextvars()["request_id"])
+
+    handler = Keep()
+    logging.getLogger("bridge.sources").addHandler(handler)
+    try:
+        reply = await bridge.get("/api/v1/datasets/lab.missing")
+    finally:
+        logging.getLogger("bridge.sources").removeHandler(handler)
+    assert reply.status == 502
+    assert seen == [reply.headers["X-Request-Id"]]

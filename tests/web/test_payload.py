@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -152,3 +153,17 @@ def test_only_what_grafana_escapes_is_unescaped(text: str, plain: str) -> None:
 )
 def test_scalars_are_written_as_people_do(value: Any, text: str) -> None:
     assert text_of(value) == text
+
+
+@pytest.mark.parametrize("text", ["${species}", "${svc:csv}", "${a.b:json}"])
+@pytest.mark.parametrize("read", [texts, parts, wholes])
+def test_a_variable_that_was_not_filled_in_is_said_and_not_taken_as_a_value(
+    text: str, read: Callable[[Any, str], tuple[str, ...]]
+) -> None:
+    with pytest.raises(BadQuery, match="did not fill in"):
+        read([text], "species")
+
+
+@pytest.mark.parametrize("text", ["$5", "${}", "cost ${x}", "$name"])
+def test_a_dollar_may_belong_to_a_value(text: str) -> None:
+    assert wholes(text, "species") == (text,)

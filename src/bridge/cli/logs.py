@@ -23,6 +23,7 @@ def _bounded(_: Any, __: str, event: structlog.typing.EventDict) -> structlog.ty
 def set_up(level: str) -> None:
     """Sends every logger of the process through one JSON renderer."""
     shared: list[Any] = [
+        structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.stdlib.ExtraAdder(),

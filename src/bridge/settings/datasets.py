@@ -26,7 +26,7 @@ from bridge.settings.yaml_text import Loc
 # Words a request already uses for its own purposes: in a panel's payload, and in the query string of a dataset.
 PAYLOAD_WORDS = frozenset({"columns", "series", "filter", "agg"})
 QUERY_WORDS = frozenset(
-    {"from", "to", "step", "max_points", "format", "cursor", "limit", "on_error", "fresh"},
+    {"from", "to", "step", "max_points", "format", "cursor", "limit", "on_error", "fresh", "refId", "shape"},
 )
 
 

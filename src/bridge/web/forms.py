@@ -29,7 +29,7 @@ async def known(desk: Desk, name: str) -> Schema | None:
     """The dataset's schema, None where it cannot be learnt now."""
     try:
         return await desk.schema(name)
-    except (BridgeError, TimeoutError):
+    except BridgeError:
         return None
 
 

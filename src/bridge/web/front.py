@@ -168,6 +168,8 @@ class Front:
         """
         if self._closing is not None:
             raise NotReady("the service is going down")
+        if not 0 <= port <= 65_535:  # uvloop would take it modulo 65536
+            raise SettingsError([f"server.port: {port} is not a port; choose one between 0 and 65535"])
         if self._server is None:
             self._server = WireServer(self._answer, request_factory=self._begin, limits=self.limits)
         options: dict[str, Any] = {"backlog": 512, "reuse_port": reuse_port or None}
@@ -177,7 +179,7 @@ class Front:
         loop = asyncio.get_running_loop()
         try:
             listener = await loop.create_server(self._server, host, port, **options)
-        except (OSError, OverflowError) as error:
+        except OSError as error:
             raise _cannot_listen(host, port, error) from error
         self._listeners.append(listener)
         if reloader is not None:
@@ -296,14 +298,12 @@ def _not_ready() -> web.Response:
     )
 
 
-def _cannot_listen(host: str, port: int, error: Exception) -> SettingsError:
-    code = getattr(error, "errno", None)
+def _cannot_listen(host: str, port: int, error: OSError) -> SettingsError:
+    code = error.errno
     if code == errno.EADDRINUSE:
         text = f"server.port: {port} on {host} is in use; stop the program that has it, or choose another port"
     elif code == errno.EACCES:
         text = f"server.port: {port} may not be used by this user; choose a port above 1023"
-    elif isinstance(error, OverflowError):
-        text = f"server.port: {port} is not a port; choose one between 0 and 65535"
     elif isinstance(error, socket.gaierror) or code == errno.EADDRNOTAVAIL:
         text = f"server.host: {host!r} is not an address of this machine; 127.0.0.1 always is"
     else:

@@ -8,6 +8,7 @@ import secrets
 import time
 from collections.abc import Awaitable, Callable
 
+import structlog
 from aiohttp import web
 from polars.exceptions import PanicException
 
@@ -27,6 +28,8 @@ async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Answers every request in one shape, whatever its handler does."""
     began_s = time.perf_counter()
     request_id = request[REQUEST_ID] = secrets.token_hex(8)
+    # Whatever is logged on behalf of this request, by whichever part, carries its id.
+    structlog.contextvars.bind_contextvars(request_id=request_id)
     meters = request.app[METERS]
     route = _route(request)
     meters.busy += 1
@@ -38,6 +41,7 @@ async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
         if not response.prepared:
             response.headers["X-Request-Id"] = request_id
             response.headers["X-Content-Type-Options"] = "nosniff"
+            response.headers["Server"] = "bridge"
         return response
     finally:
         meters.busy -= 1

@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from bridge.errors import BadQuery, BridgeError, UpstreamTimeout
+from bridge.errors import BadQuery, BridgeError
 from bridge.model.query import Query
 from bridge.sources.ask import Answer, Desk
 from bridge.web import grafana
@@ -57,8 +57,6 @@ async def _one(desk: Desk, base: Query | Answer, payload: dict[str, Any]) -> Que
         own = grafana.query_of(keeper.entry.name, payload, keeper.entry.spec, schema)
     except BridgeError as error:
         return Answer(base, error=error)
-    except TimeoutError:
-        return Answer(base, error=UpstreamTimeout(f"`{base.dataset}` did not answer in time"))
     return replace(
         base,
         dataset=own.dataset,

@@ -16,6 +16,7 @@ _ALL = frozenset({"$__all", ".*", "*", ".+"})
 _ESCAPED = re.compile(r"\\([\\^$*+?.()|{}\[\]/-])")
 _PAIR_OR_PIPE = re.compile(r"\\.|\|", re.S)
 _PAIR = re.compile(r"\\.", re.S)
+_UNFILLED = re.compile(r"\$\{(?!__)[\w.]+(:[^}]*)?\}")
 # Whole floats beyond this have no digits of their own any more.
 _EXACT = 2**53
 
@@ -84,12 +85,21 @@ def given(value: Any, name: str) -> Iterator[Given]:
             case {"value": inner}:
                 pending.append(inner)
             case str() as text:
-                yield from _split(text.strip())
+                yield from _split(_filled(text.strip(), name))
             case _:
                 raise BadQuery(
                     f"`{name[:80]}` must be a value or a list of values",
                     remedy='for a variable write "${name:json}" or $name',
                 )
+
+
+def _filled(text: str, name: str) -> str:
+    if _UNFILLED.fullmatch(text):
+        raise BadQuery(
+            f"`{name[:80]}` holds {text[:80]}, a variable that Grafana did not fill in",
+            remedy="define the variable, or write a value; alert rules know no variables",
+        )
+    return text
 
 
 def text_of(value: bool | float | str) -> str:

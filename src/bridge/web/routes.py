@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 from pydantic import BaseModel
 
-from bridge.web import dataset_query
+from bridge.errors import BadRequest
+from bridge.web import dataset_query, reply
 from bridge.web.handlers import datasets, json, json_bodies, service, sources
 
 PUBLIC = "public"
@@ -120,13 +122,25 @@ def mount(app: web.Application, table: tuple[Route, ...] = TABLE) -> None:
     """Puts the table into an application, with OPTIONS telling the methods of each path."""
     methods: dict[str, list[str]] = {}
     for route in table:
-        app.router.add_route(route.method, route.path, route.handler)
+        app.router.add_route(route.method, route.path, route.handler, expect_handler=_expected)
         methods.setdefault(route.path, []).append(route.method)
         if route.method == "GET":
             app.router.add_route("HEAD", route.path, route.handler)
             methods[route.path].append("HEAD")
     for path, found in methods.items():
         app.router.add_route("OPTIONS", path, _options(tuple(sorted({*found, "OPTIONS"}))))
+
+
+async def _expected(request: web.Request) -> web.Response | None:
+    """Answers `Expect: 100-continue`; any other expectation is refused in the shape of every error."""
+    if request.headers.get("Expect", "").lower() != "100-continue":
+        text = "the Expect header asks for something that is not done here"
+        return reply.failure(BadRequest(text, remedy="send the body without it"), secrets.token_hex(8))
+    if request.version >= HttpVersion11:
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        # The answer's own head has not begun with these bytes.
+        request.writer.output_size = 0
+    return None
 
 
 def _options(allowed: tuple[str, ...]) -> Handler:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable
 from dataclasses import replace
+from itertools import islice
 from typing import Any
 
 from bridge.errors import BadQuery, BadRequest, BridgeError, UnknownDataset
@@ -14,6 +15,7 @@ from bridge.model.schema import Column, Role, Schema
 from bridge.model.span import Span
 from bridge.sources.ask import Desk
 from bridge.sources.keeper import Keeper
+from bridge.sources.registry import DatasetEntry
 from bridge.web import forms
 from bridge.web.body import loads
 from bridge.web.grafana import adhoc, payload_of, query_of, targets_of
@@ -157,21 +159,31 @@ def _first(schema: Schema, dataset: str) -> str:
 
 def datasets_in(desk: Desk, queries: Iterable[Target] | None) -> dict[str, Params]:
     """The datasets a dashboard's queries name, with their own parameters; all of them where none can be told."""
+    named = dict(islice(((name, item) for item in queries or () for name in _names(item)), MAX_DATASETS))
     found: dict[str, Params] = {}
-    seen: set[str] = set()
-    for item in queries or ():
+    for name, item in named.items():
         try:
-            names = [name for name in targets_of(item) if name not in seen]
-            seen.update(names)
-            for name in names:
-                spec = desk.entry(name).spec
-                found[desk.entry(name).name] = query_of(name, payload_of(item), spec, None).params
+            entry = desk.entry(name)
         except BridgeError:
             # A variable that is not filled in yet names no dataset: the other queries decide.
             continue
-        if len(seen) >= MAX_DATASETS:
-            break
+        found[entry.name] = _params(entry, item)
     return found or dict.fromkeys(desk.keepers, ())
+
+
+def _params(entry: DatasetEntry, item: Target) -> Params:
+    """The dataset's own parameters as far as the query's payload can be read: its variables are not filled in."""
+    try:
+        return query_of(entry.name, payload_of(item), entry.spec, None).params
+    except BadQuery:
+        return ()
+
+
+def _names(item: Target) -> list[str]:
+    try:
+        return targets_of(item)
+    except BadQuery:
+        return []
 
 
 async def tag_keys(desk: Desk, asked: TagsBody) -> list[Pair]:

