@@ -1,9 +1,8 @@
-"""What the tests of the sources share: a clock by hand, a source in memory, and a desk built as the service builds it."""
+"""What the tests of the sources share: a clock by hand, a source in memory, and a desk as the service builds it."""
 
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -199,8 +198,3 @@ async def settle(turns: int = 20) -> None:
 def texts(frame: Frame) -> list[str]:
     """The frame's notices as `severity: text`."""
     return [f"{notice.severity}: {notice.text}" for notice in frame.meta.notices]
-
-
-def as_json(text: str) -> Any:
-    """Parsed JSON, for answers of subprocesses."""
-    return json.loads(text)

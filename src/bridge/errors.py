@@ -37,6 +37,21 @@ class BridgeError(Exception):
         self.message = message
         self.remedy = remedy
 
+    @property
+    def sentence(self) -> str:
+        """What is wrong and, in brackets, what helps."""
+        return f"{self.message} ({self.remedy})" if self.remedy else self.message
+
+    def body(self, request_id: str) -> dict[str, str]:
+        """The one error shape; `message` and `error` are both there because each Grafana plug-in reads another."""
+        return {
+            "message": self.sentence,
+            "error": self.message,
+            "code": self.code,
+            "request_id": request_id,
+            "remedy": self.remedy,
+        }
+
 
 class BadRequest(BridgeError):
     """The request cannot be understood as it was sent."""

@@ -299,7 +299,7 @@ async def test_a_parameter_that_must_be_given_is_named_when_it_is_missing() -> N
         lambda: rig.desk.schema("runs"),
     ]
     for call in calls:
-        with pytest.raises(BadQuery, match="lab.runs needs the parameter `run`") as caught:
+        with pytest.raises(BadQuery, match=r"lab.runs needs the parameter `run`") as caught:
             await call()
         assert "give `run`" in caught.value.remedy
     assert rig.source().asked == []

@@ -6,7 +6,7 @@ import asyncio
 import inspect
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -233,10 +233,8 @@ async def converts(self: DataSource, query: Query) -> Frame:
 
 
 async def returns_early(self: DataSource, query: Query) -> Frame:
-    try:
+    with suppress(asyncio.CancelledError):
         await asyncio.sleep(60)
-    except asyncio.CancelledError:
-        pass
     return frame_of()
 
 

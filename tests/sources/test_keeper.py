@@ -33,7 +33,7 @@ from bridge.model.finding import Finding, Level, ValidationResult
 from bridge.model.frame import Frame
 from bridge.model.query import Query
 from bridge.model.schema import Schema
-from bridge.model.span import EARLIEST, LATEST, Span
+from bridge.model.span import EARLIEST, EPOCH, LATEST, Span
 from bridge.settings import load_settings
 from bridge.sources.base import DataSource
 from bridge.sources.keeper import FAILURES
@@ -125,6 +125,21 @@ async def test_a_moving_now_meets_its_own_entry_as_pushed_spans_are_widened_to_w
     assert [query.span for query in rig.source().asked] == [span(0, 65)]
     await ask(rig, replace(Q, span=span(5.2, 65.2)))
     assert rig.source().asked[-1].span == span(5, 70)
+
+
+@pytest.mark.parametrize(
+    ("year", "widened"), [(2026, Span(EPOCH, LATEST)), (1950, Span(EARLIEST, EPOCH))], ids=["after", "before 1970"]
+)
+async def test_an_interval_longer_than_the_calendar_still_makes_one_entry_of_a_moving_span(
+    year: int, widened: Span
+) -> None:
+    rig = make_desk(dataset(refresh_s=1e12))
+    rig.source().pushes = SPANNED
+    for day in (1, 2):
+        await ask(
+            rig, replace(Q, span=Span(datetime(year, 1, day, tzinfo=UTC), datetime(year, 1, day + 1, tzinfo=UTC)))
+        )
+    assert [query.span for query in rig.source().asked] == [widened]
 
 
 @pytest.mark.parametrize("refresh_s", [0.1, 0.3, 1e-6, 7.7, 3600, 86_400 * 365 * 50, 1e12])
@@ -232,6 +247,21 @@ async def test_of_several_fresh_answers_the_oldest_decides_what_is_told_to_brows
     rig.clock.advance(4)
     await ask(rig, replace(Q, span=span(-100, 10)))
     assert rig.keeper().max_age_s() == 6
+
+
+async def test_once_a_question_failed_or_answers_were_forgotten_browsers_are_to_ask_again() -> None:
+    rig = make_desk(dataset(refresh_s=10))
+    rig.source().pushes = SPANNED
+    await ask(rig, replace(Q, span=span(-100, -10)))
+    assert rig.keeper().max_age_s() == 10
+    rig.source().script = [DOWN]
+    with pytest.raises(UpstreamUnavailable):
+        await ask(rig, replace(Q, span=span(100, 200)))
+    assert rig.keeper().max_age_s() == 0
+    await ask(rig, replace(Q, span=span(100, 200)))
+    assert rig.keeper().max_age_s() == 10
+    await rig.desk.invalidate("*")
+    assert rig.keeper().max_age_s() == 0
 
 
 async def test_every_question_to_the_cache_is_counted_once_by_its_result() -> None:
@@ -526,7 +556,7 @@ async def test_a_breaker_that_opens_under_a_healthy_looking_dataset_is_told_as_i
     await trip(rig)
     go.set()
     await slow
-    with pytest.raises(BreakerOpen, match="is tried again in 30 s$"):
+    with pytest.raises(BreakerOpen, match=r"is tried again in 30 s$"):
         await ask(rig)
 
 
@@ -678,6 +708,16 @@ async def test_a_dataset_that_is_too_large_as_a_whole_is_shown_as_down() -> None
         await ask(rig)
     assert "limits.rows" in caught.value.remedy
     assert rig.keeper().status().state == "down"
+
+
+async def test_a_frame_over_the_row_limit_is_not_worked_on() -> None:
+    class Busy(StubSource):
+        def transform(self, frame: Frame) -> Frame:
+            raise AssertionError("was called")
+
+    rig = make_desk(plugins={"stub": Plugin("stub", "tests", Busy)}, max_rows=2)
+    with pytest.raises(AnswerTooLarge):
+        await ask(rig)
 
 
 async def test_a_transform_cannot_pass_the_row_limit_either() -> None:

@@ -239,7 +239,7 @@ def test_every_error_is_the_one_shape(document: dict[str, Any]) -> None:
         for key in bad:
             assert responses[key] == {"$ref": "#/components/responses/Error"}
     schema = at(document, "#/components/responses/Error")["content"]["application/json"]["schema"]
-    sent = reply.error_body(BadRequest("wrong", remedy="do better"), "ab12")
+    sent = BadRequest("wrong", remedy="do better").body("ab12")
     jsonschema.Draft202012Validator({**schema, "components": document["components"]}).validate(sent)
     assert set(document["components"]["schemas"]["Error"]["required"]) == set(sent)
 

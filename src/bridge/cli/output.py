@@ -41,8 +41,7 @@ def fail(error: BridgeError, code: int = 1) -> NoReturn:
         count = len(error.problems)
         typer.echo(f"{count} problem{'s' if count != 1 else ''} in the settings", err=True)
         raise typer.Exit(2)
-    text = f"{error.message} ({error.remedy})" if error.remedy else error.message
-    typer.echo(text, err=True)
+    typer.echo(error.sentence, err=True)
     raise typer.Exit(code)
 
 

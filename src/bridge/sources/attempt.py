@@ -36,7 +36,7 @@ async def attempt(
     until_s = clock.monotonic_s() + patience.deadline_s
     caller = stamina.AsyncRetryingCaller(
         attempts=patience.retries + 1,
-        timeout=patience.deadline_s,
+        timeout=None,  # the leash holds the deadline, and cuts a pause short as well
         wait_initial=patience.wait_s,
         wait_max=patience.wait_s * 25,
         wait_jitter=patience.wait_s,

@@ -105,7 +105,7 @@ class $cls(DataSource):
     class DatasetOptions(Options):
         """What one dataset needs."""
 
-        pattern: str = Field("*", description="Which files, as a glob.")
+        pattern: str = Field("*", min_length=1, description="Which files, as a glob.")
 
     def schema(self, table: str) -> Schema:
         """The same columns for every dataset."""
@@ -114,7 +114,7 @@ class $cls(DataSource):
     async def collect(self, query: Query) -> Frame:
         """All rows; bridge filters them by time and label, so nothing here needs to.
 
-        Errors: SourceError when the folder cannot be read.
+        Errors: SourceError when the folder is not there or cannot be read.
         """
         options = self.datasets[query.table].options
         assert isinstance(options, self.DatasetOptions)
@@ -134,6 +134,9 @@ class $cls(DataSource):
         return self.tools.base_dir / self.options.folder
 
     def _rows(self, pattern: str) -> list[dict[str, object]]:
+        if not self._folder.is_dir():
+            # An empty answer would look as if all were well.
+            raise SourceError(f"there is no folder {self._folder.name}", remedy="correct `folder` in the settings")
         try:
             found = sorted(path for path in self._folder.glob(pattern) if path.is_file())
             return [

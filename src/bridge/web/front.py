@@ -294,7 +294,10 @@ def _parting(wire: Wire, response: web.StreamResponse) -> web.StreamResponse:
 def _not_ready() -> web.Response:
     error = NotReady("bridge is starting or going down", remedy="try again in a moment")
     return web.Response(
-        body=refusal_body(error), status=error.status, content_type="application/json", headers={"Retry-After": "1"}
+        body=refusal_body(error),
+        status=error.status,
+        content_type="application/json",
+        headers={"Retry-After": "1", "Server": "bridge"},
     )
 
 

@@ -296,9 +296,8 @@ def error_frame(answer: Answer) -> dict[str, Any]:
     error = answer.error
     if error is None:
         raise ValueError("the answer has no error")
-    text = f"{error.message} ({error.remedy})" if error.remedy else error.message
     meta = {
-        "notices": [{"severity": "error", "text": text}],
+        "notices": [{"severity": "error", "text": error.sentence}],
         "custom": {"error": error.code, "status": error.status},
     }
     return {

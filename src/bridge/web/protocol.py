@@ -251,7 +251,12 @@ class Wire(web.RequestHandler):
         error = _wire_error(status, exc)
         if error.status >= 500:
             self.log_exception("unhandled error", exc_info=exc)
-        response = web.Response(body=refusal_body(error), status=error.status, content_type="application/json")
+        response = web.Response(
+            body=refusal_body(error),
+            status=error.status,
+            content_type="application/json",
+            headers={"Server": "bridge"},
+        )
         response.force_close()
         return response
 
@@ -313,16 +318,7 @@ def refusal_body(error: BridgeError) -> bytes:
     """The one error shape, for refusals that no application sees."""
     request_id = secrets.token_hex(8)
     log.debug("refused with %s: %s", error.code, error.message, extra={"request_id": request_id})
-    text = f"{error.message} ({error.remedy})" if error.remedy else error.message
-    return orjson.dumps(
-        {
-            "message": text,
-            "error": error.message,
-            "code": error.code,
-            "request_id": request_id,
-            "remedy": error.remedy,
-        }
-    )
+    return orjson.dumps(error.body(request_id))
 
 
 def _raw_refusal(error: BridgeError) -> bytes:

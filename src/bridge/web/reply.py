@@ -111,18 +111,6 @@ def unchanged(request: web.Request, tag: str) -> bool:
     return "*" in said or tag in said
 
 
-def error_body(error: BridgeError, request_id: str) -> dict[str, Any]:
-    """The one error shape; `message` and `error` are both there because each Grafana plug-in reads another."""
-    text = f"{error.message} ({error.remedy})" if error.remedy else error.message
-    return {
-        "message": text,
-        "error": error.message,
-        "code": error.code,
-        "request_id": request_id,
-        "remedy": error.remedy,
-    }
-
-
 def failure(error: BridgeError, request_id: str) -> web.Response:
     """An error as an HTTP answer."""
     headers: dict[str, str] = {}
@@ -132,4 +120,4 @@ def failure(error: BridgeError, request_id: str) -> web.Response:
         headers["Retry-After"] = "1"
     if isinstance(error, UpstreamRefused) and error.retry_after_s:
         headers["Retry-After"] = str(max(1, round(error.retry_after_s)))
-    return json(error_body(error, request_id), status=error.status, headers=headers)
+    return json(error.body(request_id), status=error.status, headers=headers)

@@ -194,7 +194,7 @@ async def _error_as_data(request: web.Request, error: BridgeError, pairs: Sequen
         ref_id = next((value for key, value in pairs if key == "refId" and value), "A")
         answer = Answer(Query(request.match_info["name"], ref_id=ref_id), error=error)
         return reply.json([grafana.error_frame(answer)])
-    shape = reply.error_body(error, request[REQUEST_ID])
+    shape = error.body(request[REQUEST_ID])
     row = {key: shape[key] for key in ("error", "code", "remedy", "request_id")}
     columns = tuple(Column(key, ColumnType.STRING) for key in row)
     frame = Frame(pl.DataFrame([row], schema=dict.fromkeys(row, pl.String)), Schema(columns))
@@ -262,7 +262,7 @@ def _results(answers: list[Answer], request_id: str) -> dict[str, Any]:
         else:
             out[answer.query.ref_id] = {
                 "status": answer.error.status,
-                **reply.error_body(answer.error, request_id),
+                **answer.error.body(request_id),
                 "frames": [],
             }
     return out
