@@ -1,4 +1,5 @@
-# Two commands do everything: `make run` and `make test`. Both need Python 3.11 or newer and make, nothing else.
+# Two commands do everything: `make run` and `make test`. Both need Python 3.11 or newer and make; the tests also need
+# Debian packages, which are installed where this runs as root and named where it does not.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -6,17 +7,19 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 LOCK := $(PYTHON) -m venv $(VENV) && $(PIP) install --require-hashes -r
 SELF := $(PIP) install --no-deps --no-build-isolation -e .
 
-.PHONY: run test check bench docs lock clean
+.PHONY: run test packages check bench docs lock clean
 
 run: $(VENV)/run.done ## the demo, on embedded defaults
 	$(BIN)/bridge demo
 
-test: check ## everything that must hold: checks, then all tests with branch coverage
-	sh tests/system_packages.sh
+test: packages check ## everything that must hold: checks, then all tests with branch coverage
 	$(BIN)/coverage erase
 	$(BIN)/coverage run -m pytest
 	$(BIN)/coverage combine -q
 	$(BIN)/coverage report
+
+packages: ## the servers and the browser that the tests run, from Debian
+	sh tests/system_packages.sh
 
 check: $(VENV)/dev.done ## style, types, layers, and docs that say what the code does
 	$(BIN)/ruff format --check src tests examples benchmarks

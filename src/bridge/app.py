@@ -14,7 +14,7 @@ from typing import Any
 from aiohttp import web
 
 from bridge import __version__
-from bridge.edge.cache import BoundedMemoryCache, Cache
+from bridge.edge.cache import Cache
 from bridge.edge.meters import Meters
 from bridge.edge.upstream import UpstreamPool
 from bridge.errors import SettingsError
@@ -111,24 +111,27 @@ def build_sources(loaded: Loaded, world: World) -> Sources:
     return Sources(registry, pool, tools)
 
 
-def build_desk(loaded: Loaded, sources: Sources, world: World) -> tuple[Desk, Cache]:
-    """Where questions are asked, and the cache its answers are kept in."""
-    store = BoundedMemoryCache(
-        max_bytes=loaded.settings.limits.cache_bytes, size_of=size_of, monotonic_s=world.clock.monotonic_s
-    )
-    cache = Cache(store)
+def build_cache(loaded: Loaded, world: World) -> Cache:
+    """The cache that answers are kept in."""
+    return Cache.in_memory(max_bytes=loaded.settings.limits.cache_bytes, size_of=size_of, clock=world.clock)
+
+
+def build_desk(sources: Sources, world: World, cache: Cache) -> Desk:
+    """Where questions are asked."""
     kit = Kit(cache, world.clock, world.meters, sources.tools.limits, jitter=random.random)
-    return Desk(sources.registry, kit), cache
+    return Desk(sources.registry, kit)
 
 
-def create_app(loaded: Loaded, world: World) -> web.Application:
+def create_app(loaded: Loaded, world: World, cache: Cache | None = None) -> web.Application:
     """One house: every part of one set of settings, started and closed with the application.
 
+    Answers in `cache` that another house fetched are used where their dataset's settings are the same.
     Errors: SettingsError with every problem of the sources.
     """
     settings = loaded.settings
     sources = build_sources(loaded, world)
-    desk, cache = build_desk(loaded, sources, world)
+    cache = cache or build_cache(loaded, world)
+    desk = build_desk(sources, world, cache)
     app = web.Application(middlewares=[guard])
     app[CONFIG] = WebConfig(
         public_url=str(settings.server.public_url),
@@ -175,6 +178,7 @@ class Service:
         self.world = world or World()
         self._port = 0
         self.loaded = self._load()
+        self._cache = build_cache(self.loaded, self.world)
         limits = self.loaded.settings.limits
         self.front = Front(header_s=limits.header_s, keepalive_s=limits.keepalive_s)
 
@@ -188,7 +192,7 @@ class Service:
         """
         assert_c_parser()
         server = self.loaded.settings.server
-        app = create_app(self.loaded, self.world)
+        app = create_app(self.loaded, self.world, self._cache)
         bound = await self.front.listen(server.host, server.port, tls=_tls(self.loaded))
         self._port = bound[0][1]
         self._place(app)
@@ -212,7 +216,9 @@ class Service:
         world, old = self.world, self.loaded.settings.server
         try:
             loaded = await asyncio.to_thread(self._load)
-            app = create_app(loaded, world)
+            resized = loaded.settings.limits.cache_bytes != self.loaded.settings.limits.cache_bytes
+            cache = build_cache(loaded, world) if resized else self._cache
+            app = create_app(loaded, world, cache)
             self._place(app)
             await self.front.swap(app)
         except Exception as error:  # noqa: BLE001 a part may raise anything while it starts; the old house stays
@@ -233,7 +239,7 @@ class Service:
         world.meters.reload_ok.set(1)
         if fixed:
             log.warning("server.host and server.port change with a restart only", extra={"changed": fixed})
-        self.loaded = loaded
+        self.loaded, self._cache = loaded, cache
         log.info("settings reloaded", extra={"sources": len(loaded.settings.sources)})
         return True
 

@@ -5,8 +5,8 @@ BridgeError
 ├── NotFound ─ UnknownDataset, UnknownSource
 ├── MethodNotAllowed, Misdirected, BodyTooLarge, UnsupportedEncoding, HeaderTooLarge, RequestTimedOut
 ├── AnswerTooLarge
-├── SourceError ─ UpstreamTimeout, UpstreamUnavailable, UpstreamRefused, NeedsAuth, UpstreamTooLarge,
-│                 UpstreamInvalid, AddressRefused, SchemaMismatch, BreakerOpen, PluginFailed
+├── SourceError ─ UpstreamTimeout, UpstreamUnavailable, UpstreamRefused, NeedsAuth, DataMissing,
+│                 UpstreamTooLarge, UpstreamInvalid, AddressRefused, SchemaMismatch, BreakerOpen, PluginFailed
 ├── NotReady
 └── SettingsError
 """
@@ -176,6 +176,12 @@ class NeedsAuth(SourceError):
     """The far server refused bridge's own credential."""
 
     code, retry = "needs_auth", Retry.NEVER
+
+
+class DataMissing(SourceError):
+    """The place a dataset is configured to read from is not there."""
+
+    code, retry = "data_missing", Retry.NEVER
 
 
 class UpstreamTooLarge(SourceError):

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 from tests.cli.rig import settings
 from typer.testing import CliRunner
 
+from bridge import __version__
 from bridge.cli import app
 from bridge.web.routes import TABLE
 
@@ -120,6 +123,40 @@ def test_routes_lists_the_table() -> None:
     assert code == 0
     assert len(json.loads(out)) == len(TABLE)
     assert "/json/query" in invoke("routes")[1]
+
+
+def test_the_version_is_told() -> None:
+    """One line, and nothing else."""
+    code, out, _ = invoke("--version")
+    assert (code, out) == (0, f"bridge {__version__}\n")
+
+
+def test_a_refused_credential_is_told_as_such(tmp_path: Path) -> None:
+    """`needs_auth` and the remedy, not just `down`."""
+
+    class Refusing(BaseHTTPRequestHandler):
+        """A server that knows nobody."""
+
+        def do_GET(self) -> None:
+            """401 for all."""
+            self.send_response(401)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Says nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Refusing) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        file = tmp_path / "bridge.yaml"
+        dataset = "{name: d, options: {path: /}, retries: 0, columns: [{name: id, type: string}]}"
+        file.write_text(f'sources: [{{name: lab, kind: rest, options: {{url: "{url}"}}, datasets: [{dataset}]}}]\n')
+        code, out, err = invoke("sources", "sample", "lab.d", "--config", str(file))
+        server.shutdown()
+    assert code == 1
+    assert "401" in err
+    assert "auth" in err
+    assert out == ""
 
 
 def test_openapi_is_json() -> None:

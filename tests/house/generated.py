@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from bridge import __version__
 from bridge.cli import app
 from bridge.edge.meters import Meters
-from bridge.settings import describe_settings
+from bridge.settings import NOT_SERVED, describe_settings
 from bridge.sources.builtin.files import FilesSource
 from bridge.sources.builtin.rest import RestSource
 from bridge.web.dataset_query import PARAMETERS
@@ -36,8 +36,14 @@ def cell(value: object) -> str:
 
 def settings_page() -> str:
     """Every setting, and every option of the built-in sources."""
-    rows = [(f"`{doc.path}`", f"`{doc.type}`", f"`{doc.default}`", doc.description) for doc in describe_settings()]
+    docs = describe_settings()
+    served = [doc for doc in docs if not doc.path.startswith(NOT_SERVED)]
+    rows = [(f"`{doc.path}`", f"`{doc.type}`", f"`{doc.default}`", doc.description) for doc in served]
     parts = [NOTE, "# Settings\n\n", table(("key", "type", "default", "meaning"), rows)]
+    parts.append(
+        "\n`bridge check` understands these keys too, and refuses them: this version does not serve them.\n\n"
+    )
+    parts.append(", ".join(f"`{path}`" for path in NOT_SERVED) + "\n")
     for source in (FilesSource, RestSource):
         for title, model in (("source", source.SourceOptions), ("dataset", source.DatasetOptions)):
             parts.append(f"\n## `kind: {source.kind}`, options of a {title}\n\n")

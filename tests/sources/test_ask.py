@@ -431,6 +431,8 @@ async def test_a_pattern_forgets_the_datasets_it_matches_and_says_how_many_answe
     assert await rig.desk.invalidate("two") == 0
     with pytest.raises(BadQuery, match="a pattern has at most"):
         await rig.desk.invalidate("x" * 1_000)
+    kept = {name: keeper.status().rows for name, keeper in rig.desk.keepers.items()}
+    assert kept == {"one.a": None, "one.b": None, "two.a": len(ROWS), "two.b": None}
     asked = len(rig.source("two").asked)
     await rig.desk.ask([Query("two.a"), Query("two.b")])
     assert [query.table for query in rig.source("two").asked[asked:]] == ["b"]

@@ -167,6 +167,11 @@ def test_a_file_in_the_home_folder_may_be_written_with_a_tilde(
 
 
 def test_a_key_the_options_know_is_theirs_also_when_it_ends_in_file() -> None:
+    class Both(Options):
+        log: str = ""
+        log_file: str = ""
+
+    assert Both.model_validate({"log_file": "/no/such/file"}).log_file == "/no/such/file"
     assert Secretive.model_validate({"log_file": "/no/such/file"}).log_file == "/no/such/file"
 
 

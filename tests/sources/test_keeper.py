@@ -13,7 +13,7 @@ import polars as pl
 import pytest
 import stamina.instrumentation
 
-from bridge.app import World, build_desk, build_sources
+from bridge.app import source_configs
 from bridge.errors import (
     AnswerTooLarge,
     BadQuery,
@@ -38,7 +38,7 @@ from bridge.settings import load_settings
 from bridge.sources.base import DataSource
 from bridge.sources.keeper import FAILURES
 from bridge.sources.leash import MAX_STRAYS
-from bridge.sources.registry import Plugin, SourceConfig
+from bridge.sources.registry import Plugin, SourceConfig, discover
 from support import (
     COLUMNS,
     ROWS,
@@ -105,9 +105,8 @@ def test_volatility_stands_for_a_refresh_interval(tmp_path: Path, line: str, ref
     path.write_text(
         "sources: [{name: lab, kind: files, datasets: [{name: runs, options: {path: a.csv}, " + line + "}]}]"
     )
-    world, loaded = World(), load_settings(path, env={})
-    desk, _ = build_desk(loaded, build_sources(loaded, world), world)
-    assert desk.keeper("runs").refresh_s == refresh_s
+    rig = make_desk(sources=source_configs(load_settings(path, env={})), plugins=discover())
+    assert rig.keeper().refresh_s == refresh_s
 
 
 async def test_questions_that_differ_only_in_what_is_not_pushed_down_share_one_answer() -> None:

@@ -236,7 +236,7 @@ async def test_notices_that_do_not_fit_are_left_out(bridge: House) -> None:
         ("lab.runs", {"filter": 'model=~"é, ('}, "bad_query"),
         ("lab.runs", {"max_points": "0"}, "bad_query"),
         ("lab.runs", {"nope": "1"}, "bad_query"),
-        ("lab.missing", {}, "source_error"),
+        ("lab.missing", {}, "data_missing"),
     ],
 )
 async def test_on_error_frame_gives_every_error_as_data(

@@ -14,7 +14,7 @@ from schemathesis.specs.openapi.definitions import OPENAPI_31_VALIDATOR
 
 from bridge import errors
 from bridge.errors import BadRequest, SourceError
-from bridge.web import body, openapi, reply, routes
+from bridge.web import body, openapi, routes
 from bridge.web.routes import Route
 
 BASE = "http://127.0.0.1:8000"

@@ -53,3 +53,16 @@ def test_more_choices_than_anyone_can_look_through_are_cut() -> None:
 )
 def test_a_query_is_an_object_its_text_or_a_name(payload: Any, found: Any) -> None:
     assert _object(payload) == found
+
+
+@pytest.mark.parametrize(
+    "target",
+    ['{"dataset": "lab.runs", "column": "model"}', r'\{"dataset": "lab\.runs", "column": "model"\}'],
+)
+def test_a_query_written_as_json_in_the_plain_field_is_read(target: str) -> None:
+    assert _object({"target": target}) == {"dataset": "lab.runs", "column": "model"}
+
+
+@pytest.mark.parametrize("target", ["{a,b}", "{a: b", "lab.runs", 5, ""])
+def test_what_only_looks_like_json_stays_a_name(target: Any) -> None:
+    assert _object({"target": target}) == {"target": target}

@@ -11,7 +11,7 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
-from bridge.app import Sources, World, build_desk, build_sources
+from bridge.app import Sources, World, build_cache, build_desk, build_sources
 from bridge.cli.check import JSON_OPTION
 from bridge.cli.output import fail, progress, write_json, write_table
 from bridge.cli.serve import CONFIG_OPTION
@@ -24,6 +24,7 @@ from bridge.settings import load_settings
 from bridge.sources.ask import Desk
 from bridge.sources.registry import discover
 from bridge.sources.skeleton import write_plugin
+from bridge.sources.stale import state_of
 
 app = typer.Typer(help="List, describe and try sources; write a new plug-in.", no_args_is_help=True)
 T = TypeVar("T")
@@ -36,7 +37,7 @@ def _with_desk(config: Path, work: Callable[[Desk, Sources, World], Awaitable[T]
         world = World()
         loaded = load_settings(config, env=os.environ)
         sources = build_sources(loaded, world)
-        desk, _ = build_desk(loaded, sources, world)
+        desk = build_desk(sources, world, build_cache(loaded, world))
         await sources.registry.open()
         try:
             return await work(desk, sources, world)
@@ -80,7 +81,8 @@ async def _pinged(desk: Desk, _: Sources, __: World) -> list[dict[str, Any]]:
                         ping = await entry.source.ping()
                     state, said = ("ok" if ping.ok else "down"), ping.text
                 except (BridgeError, TimeoutError) as error:
-                    state, said = "down", getattr(error, "message", "no answer within 10 s")
+                    state = state_of(error) if isinstance(error, BridgeError) else "down"
+                    said = error.sentence if isinstance(error, BridgeError) else "no answer within 10 s"
             step()
             names = ", ".join(dataset.name for dataset in entry.config.datasets)
             return {"source": name, "kind": entry.config.kind, "state": state, "datasets": names, "said": said}

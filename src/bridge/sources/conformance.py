@@ -34,7 +34,6 @@ DEADLINE_S = 30.0
 GRACE_S = 0.5
 # Turns of the loop after which a collect is cancelled: at once, and when it is deeper in its work.
 CANCEL_AFTER_TURNS = (1, 3, 10, 30)
-CLOSING_TURNS = 10
 
 
 def conformance(
@@ -210,7 +209,8 @@ class Conformance:
 
             for turns in CANCEL_AFTER_TURNS:
                 task = asyncio.create_task(call())
-                await _turns(turns)
+                for _ in range(turns):
+                    await asyncio.sleep(0)
                 if task.done():
                     task.exception()
                     continue
@@ -261,14 +261,7 @@ def _on_a_loop(work: Coroutine[Any, Any, T]) -> T:
                 task.cancel()
             loop.run_until_complete(asyncio.wait(left, timeout=GRACE_S))
         loop.run_until_complete(loop.shutdown_asyncgens())
-        # Connections that were closed are gone after some turns of their loop.
-        loop.run_until_complete(_turns(CLOSING_TURNS))
         loop.close()
-
-
-async def _turns(count: int) -> None:
-    for _ in range(count):
-        await asyncio.sleep(0)
 
 
 def _built(cls: type[DataSource], config: Config, tools: Tools) -> DataSource:

@@ -4,11 +4,14 @@ source is down the last good answer is given with the words that say so."""
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+
+from pydantic import BaseModel, SecretStr
 
 from bridge.edge.breaker import Breaker
 from bridge.edge.cache import Cache, SingleFlight
@@ -90,6 +93,7 @@ class Keeper:
             window_s=60.0 + FAILURES * kit.limits.deadline_s,
         )
         self._leash = Leash(entry.name)
+        self._tag = _settings_tag(entry)
         self._trail = Trail()
         # Counts the invalidations: what was asked for before one must not be kept after it.
         self._epoch = 0
@@ -118,10 +122,14 @@ class Keeper:
         Errors: SourceError when the source fails and nothing was ever fetched.
         """
         narrowed, epoch = self._narrowed(query), self._epoch
-        key = narrowed.key
+        key = f"{narrowed.key}|{self._tag}"
         held: Held | None = await self._kit.cache.get(key)
         if held is not None and self._fresh(held, narrowed, asked=query.fresh):
             self._count("hit")
+            if self._state == "unknown":
+                # Fetched before a reload of the settings, which left this dataset as it was.
+                self._note(narrowed, key, held)
+                self._recovered()
             return held.frame
         try:
             fetched = await self._flight.run((epoch, key), lambda: self._refresh(narrowed, key, held, epoch))
@@ -233,12 +241,15 @@ class Keeper:
             meters.fetch_seconds.labels(*labels).observe(self._latency_s)
 
     async def _keep(self, query: Query, key: str, fresh: Held) -> None:
+        self._note(query, key, fresh)
+        await self._kit.cache.set(key, fresh)
+
+    def _note(self, query: Query, key: str, fresh: Held) -> None:
         self._good = _Good(fresh.fetched_at, fresh.fetched_s, fresh.frame.rows)
         if not query.columns:
             # Of a frame that was narrowed to some columns the others would seem not to exist.
             self._inferred = fresh.frame.schema
         self._trail.remember(query, key, fresh.fetched_s)
-        await self._kit.cache.set(key, fresh)
 
     async def _fetched(self, query: Query, held: Held | None) -> Held:
         """A good answer of the source: the held one renewed where the source says that nothing changed."""
@@ -324,6 +335,29 @@ class Keeper:
 
     def _count(self, result: str) -> None:
         self._kit.meters.cache.labels(self.entry.name, result).inc()
+
+
+def _settings_tag(entry: DatasetEntry) -> str:
+    """Differs between settings that could give another answer; what is the same over a reload keeps its answers."""
+    source, spec = entry.source, entry.spec
+    options = [_told_apart(source.options), _told_apart(spec.options)]
+    parts = (source.kind, source.version, options, spec.columns, spec.params, str(source.tools.base_dir))
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
+
+
+def _told_apart(value: object) -> object:
+    """The options as plain values; a secret counts as what it is, since another credential may see other data."""
+    match value:
+        case SecretStr():
+            return value.get_secret_value()
+        case BaseModel():
+            return {name: _told_apart(getattr(value, name)) for name in type(value).model_fields}
+        case dict():
+            return {key: _told_apart(item) for key, item in value.items()}
+        case list() | tuple():
+            return [_told_apart(item) for item in value]
+        case _:
+            return value
 
 
 def _floor(instant: datetime, step_us: int) -> datetime:

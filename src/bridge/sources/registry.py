@@ -276,7 +276,7 @@ def _options(
 
 def _told(error: ValidationError, loc: Loc, model: type[Options] | None = None) -> Iterator[Problem]:
     """One problem per error, without the values: they may be secrets."""
-    for item in error.errors(include_url=False, include_context=False, include_input=False):
+    for item in error.errors(include_url=False):
         key = ".".join(map(str, item["loc"]))
         text = item["msg"]
         if item["type"] == "extra_forbidden":

@@ -24,6 +24,9 @@ _TIME_NAME = re.compile(r"(?i)time|timestamp|date|ts|datetime|.*_(at|time)")
 _ID_NAME = re.compile(r"(?i)id|.*_id")
 _TEXT_NAME = re.compile(r"(?i)body|message|text")
 _ISO_START = re.compile(r"\s*\d{4}-")
+_COMMA = re.compile(r"\d,\d")
+# With a time of day a text is a time under any name; a mere date may be the name of something.
+_ISO_TIME = re.compile(r"\s*\d{4}-\d\d-\d\d[T ]\d\d:\d\d")
 # Times of research data; a number outside of them in a time-like column is a duration or a counter.
 _PLAUSIBLE = (datetime(1990, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC))
 _WORDS = {
@@ -72,9 +75,11 @@ class Losses:
         """
         for name, loss in self.columns.items():
             if loss.lost and loss.lost == loss.seen:
+                comma = _COMMA.search(str(loss.first)) and loss.type is ColumnType.NUMBER
                 raise SchemaMismatch(
-                    f"{where}column `{name}` holds no {loss.type} any more: its first value is {loss.first}",
-                    remedy=f"correct the data, or change the type of `{name}` in the dataset's `columns`",
+                    f"{where}column `{name}` holds no {loss.type}: its first value is {loss.first}",
+                    remedy=f"correct the data, or change the type of `{name}` in the dataset's `columns`"
+                    + ("; decimal commas of CSV files are read with `decimal_comma: true`" if comma else ""),
                 )
 
     def notices(self) -> tuple[Notice, ...]:
@@ -225,7 +230,8 @@ def _shared_dtype(values: list[Any]) -> Any:
 def infer(raw: pl.DataFrame) -> tuple[Column, ...]:
     """The columns that undeclared data publishes: types by its values, roles by type and name.
 
-    Source: times are recognised where the name is that of a time and the first 1000 values are plausible.
+    Source: times are texts such as 2026-01-31T12:00:00Z under any name; numbers and dates where the name is that of
+            a time. The first 1000 values decide.
     """
     check_names(raw.columns)
     columns: list[Column] = []
@@ -244,7 +250,7 @@ def _type_of(series: pl.Series) -> ColumnType:
     if dtype == pl.Object:
         nested = any(isinstance(value, (dict, list)) for value in sample.to_list())
         return ColumnType.JSON if nested else ColumnType.STRING
-    if (dtype.is_numeric() or dtype == pl.String) and _TIME_NAME.fullmatch(series.name) and _holds_times(sample):
+    if (dtype.is_numeric() or dtype == pl.String) and _holds_times(sample, named=_named_so(series.name)):
         return ColumnType.TIME
     if dtype.is_numeric():
         return ColumnType.NUMBER
@@ -253,8 +259,15 @@ def _type_of(series: pl.Series) -> ColumnType:
     return ColumnType.JSON if dtype.is_nested() else ColumnType.STRING
 
 
-def _holds_times(sample: pl.Series) -> bool:
-    if sample.dtype == pl.String and not all(map(_ISO_START.match, sample.to_list())):
+def _named_so(name: str) -> bool:
+    return _TIME_NAME.fullmatch(name) is not None
+
+
+def _holds_times(sample: pl.Series, *, named: bool) -> bool:
+    start = _ISO_START if named else _ISO_TIME
+    if (sample.dtype != pl.String and not named) or (
+        sample.dtype == pl.String and not all(map(start.match, sample.to_list()))
+    ):
         return False
     times, _ = converted(sample, ColumnType.TIME)
     if sample.is_empty() or times.null_count():

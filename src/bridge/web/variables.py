@@ -20,7 +20,7 @@ from bridge.web import forms
 from bridge.web.body import loads
 from bridge.web.grafana import adhoc, payload_of, query_of, targets_of
 from bridge.web.handlers.json_bodies import TagsBody, Target
-from bridge.web.payload import wholes
+from bridge.web.payload import unescaped, wholes
 
 # Keys of a raw JSON variable query that may name the dataset, in the order they are looked for.
 NAME_KEYS = ("target", "dataset", "metric", "type")
@@ -55,15 +55,22 @@ async def values(desk: Desk, payload: Any, span: Span | None) -> list[dict[str, 
 def _object(payload: Any) -> dict[str, Any]:
     """The query as an object; a text may be one that is written as JSON."""
     if isinstance(payload, dict):
-        return payload
-    if isinstance(payload, str) and payload.lstrip().startswith("{"):
-        try:
-            parsed = loads(payload.encode())
-        except BadRequest:
-            parsed = None
-        if isinstance(parsed, dict):
-            return parsed
+        written = payload.get("target")
+        # The plug-in's plain query field may hold JSON as well; what it wraps is the query then.
+        return _object(written) if set(payload) == {"target"} and _looks_like_json(written) else payload
+    if isinstance(payload, str) and _looks_like_json(payload):
+        for text in (payload, unescaped(payload)):
+            try:
+                parsed = loads(text.encode())
+            except (BadRequest, UnicodeEncodeError):
+                continue
+            if isinstance(parsed, dict):
+                return parsed
     return {"target": payload}
+
+
+def _looks_like_json(text: Any) -> bool:
+    return isinstance(text, str) and text.lstrip("\\ \n").startswith("{") and ":" in text
 
 
 async def _of_one(desk: Desk, target: str, rest: dict[str, Any], span: Span | None) -> list[Pair]:

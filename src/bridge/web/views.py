@@ -44,7 +44,7 @@ def source_view(desk: Desk, name: str) -> dict[str, Any]:
         }
     meta = entry.source.metadata
     states = {item["state"] for item in datasets}
-    state = next((s for s in ("needs_auth", "down", "unknown") if s in states), "ok")
+    state = next((s for s in ("needs_auth", "down", "ok") if s in states), "unknown")
     return {
         "name": name,
         "kind": meta.kind,
@@ -56,3 +56,11 @@ def source_view(desk: Desk, name: str) -> dict[str, Any]:
         "streams": meta.streams,
         "datasets": datasets,
     }
+
+
+def plugins_view(desk: Desk) -> list[dict[str, Any]]:
+    """Every installed plug-in, with its error if it cannot be loaded."""
+    return [
+        {"kind": plugin.kind, "package": plugin.package, "ok": plugin.error is None, "error": plugin.error}
+        for plugin in desk.registry.plugins.values()
+    ]

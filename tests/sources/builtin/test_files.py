@@ -277,7 +277,7 @@ async def test_a_file_of_another_kind_among_the_others_is_an_error(make: Make, w
 async def test_a_file_with_other_types_is_an_error_that_names_it(make: Make, write: Write) -> None:
     write("a.csv", "a\n1\n")
     write("b.csv", "a\nx\n")
-    with pytest.raises(SchemaMismatch, match=r"`b.csv`: column `a` holds no number any more: its first value is 'x'"):
+    with pytest.raises(SchemaMismatch, match=r"`b.csv`: column `a` holds no number: its first value is 'x'"):
         await ask(make("*.csv"))
 
 
@@ -714,3 +714,33 @@ def some_files() -> Iterator[dict[str, Any]]:
 
 
 TestConformance = conformance(FilesSource, some_files)
+
+
+@pytest.mark.parametrize("name", ["d.json", "d.ndjson"])
+async def test_a_path_leads_into_nested_values(make: Make, write: Write, name: str) -> None:
+    rows = [{"m": {"loss": 0.5, "deep": {"er": "x"}}, "a.b": 1}, {"m": {"loss": 0.25}}, {"m": 7}]
+    write(name, "\n".join(map(json.dumps, rows)) if name.endswith("ndjson") else json.dumps(rows))
+    columns = (
+        Column("loss", ColumnType.NUMBER, role=Role.MEASURE, select="m.loss"),
+        Column("deep", ColumnType.STRING, select="m.deep.er"),
+        Column("plain", ColumnType.NUMBER, select="a.b"),
+    )
+    frame = await make(name, columns).collect(Query("s.d"))
+    assert frame.data.rows() == [(0.5, "x", 1), (0.25, None, None), (None, None, None)]
+
+
+async def test_a_path_that_no_row_has_is_a_changed_schema(make: Make, write: Write) -> None:
+    write("d.json", json.dumps([{"m": {"loss": 0.5}}]))
+    source = make("d.json", (Column("loss", ColumnType.NUMBER, select="m.lost"),))
+    with pytest.raises(SchemaMismatch, match=r"`loss` \(`m.lost` in the data\) is missing"):
+        await source.collect(Query("s.d"))
+
+
+async def test_texts_with_a_time_of_day_are_times_under_any_name(make: Make, write: Write) -> None:
+    write("d.csv", "Zeit,cohort,v\n2026-01-01T00:00:00+01:00,2026-01-01,1\n2026-01-01 01:00,2026-01-02,2\n")
+    frame = await make("d.csv").collect(Query("s.d"))
+    assert [(c.name, c.type, c.role) for c in frame.schema.columns] == [
+        ("Zeit", ColumnType.TIME, Role.TIME),
+        ("cohort", ColumnType.STRING, Role.DIMENSION),
+        ("v", ColumnType.NUMBER, Role.MEASURE),
+    ]

@@ -85,7 +85,7 @@ async def refused(url: str, kind: type[BridgeError], dataset: dict[str, Any] | N
         (
             js([{"name": "a", "value": "many"}, {"name": "b", "value": "few"}]),
             SchemaMismatch,
-            "column `value` holds no number any more: its first value is 'many'",
+            "column `value` holds no number: its first value is 'many'",
         ),
         (
             text("name,value,name\na,1,b\n", "text/csv"),

@@ -9,7 +9,7 @@ from prometheus_client.exposition import choose_encoder
 
 from bridge.web import openapi, pages, reply
 from bridge.web.keys import CONFIG, DESK, METERS, ROUTES, STATE
-from bridge.web.views import source_view
+from bridge.web.views import plugins_view, source_view
 
 
 async def healthz(request: web.Request) -> web.Response:
@@ -48,6 +48,5 @@ async def start(request: web.Request) -> web.Response:
     """The first page: what is there, how it is doing, and how to add it to Grafana."""
     desk = request.app[DESK]
     sources = [source_view(desk, name) for name in desk.registry.entries]
-    return pages.page(
-        "start.html", sources=sources, base=request.app[CONFIG].public_url, state=asdict(request.app[STATE])
-    )
+    values = {"sources": sources, "plugins": plugins_view(desk), "state": asdict(request.app[STATE])}
+    return pages.page("start.html", base=request.app[CONFIG].public_url, **values)

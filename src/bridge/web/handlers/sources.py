@@ -10,7 +10,7 @@ from aiohttp import web
 from bridge.errors import BadQuery, BridgeError
 from bridge.web import body, reply
 from bridge.web.keys import DESK
-from bridge.web.views import source_view
+from bridge.web.views import plugins_view, source_view
 
 log = logging.getLogger("bridge.web")
 
@@ -21,12 +21,8 @@ PING_S = 10.0
 async def index(request: web.Request) -> web.Response:
     """All sources, and every installed plug-in with its error if it cannot be loaded."""
     desk = request.app[DESK]
-    plugins = [
-        {"kind": p.kind, "package": p.package, "ok": p.error is None, "error": p.error}
-        for p in desk.registry.plugins.values()
-    ]
     sources = [source_view(desk, name) for name in desk.registry.entries]
-    return reply.json({"sources": sources, "plugins": plugins})
+    return reply.json({"sources": sources, "plugins": plugins_view(desk)})
 
 
 async def one(request: web.Request) -> web.Response:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import jmespath
@@ -16,6 +16,7 @@ from bridge.sources.table import raw_rows, shown_names
 
 MAX_LINE_BYTES = 64 * 1024 * 1024
 MAX_COLUMNS = 2_000
+_NOWHERE = object()
 
 
 def document_pieces(
@@ -141,7 +142,22 @@ def _kind(value: Any) -> str:
     return kinds.get(type(value), "a number")
 
 
-def _piece(rows: Sequence[Mapping[str, Any]], found: Found, wanted: Sequence[str] | None) -> Piece:
+def _dig(rows: Sequence[dict[str, Any]], wanted: Iterable[str]) -> None:
+    """Puts what a wanted path such as `result.loss` leads to beside the keys of its row, under that path."""
+    for path in wanted:
+        first, *rest = path.split(".")
+        if not rest or any(path in row for row in rows):
+            continue
+        for row in rows:
+            value: Any = row.get(first)
+            for key in rest:
+                value = value.get(key, _NOWHERE) if isinstance(value, dict) else _NOWHERE
+            if value is not _NOWHERE:
+                row[path] = value
+
+
+def _piece(rows: Sequence[dict[str, Any]], found: Found, wanted: Sequence[str] | None) -> Piece:
+    _dig(rows, wanted or ())
     keys = dict.fromkeys(key for row in rows for key in row)
     names = [key for key in keys if wanted is None or key in wanted]
     if len(names) > MAX_COLUMNS:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from bridge.errors import BadQuery, SourceError
+from bridge.errors import BadQuery, DataMissing, SourceError
 from bridge.model.schema import Param
 
 MAX_FILES = 10_000
@@ -167,7 +167,7 @@ def find(place: Place, pattern: str, wanted: Format) -> Matches:
     except (OSError, ValueError, RuntimeError) as error:
         raise SourceError(f"{shown!r} cannot be looked up: {reason(error)}", remedy="check the path") from error
     if not found:
-        raise SourceError(
+        raise DataMissing(
             f"no file matches {shown!r}"
             + (f", only symbolic links that are not followed (first: {links[0]!r})" if links else ""),
             remedy="set `follow_symlinks: true`" if links else f"check `path`; a folder offers {' '.join(_SUFFIXES)}",
