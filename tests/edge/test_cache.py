@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from aiocache.base import BaseCache
 
-from bridge.edge.cache import ENTRY_OVERHEAD_BYTES, BoundedMemoryCache, Cache, SingleFlight
+from bridge.edge.cache import ENTRY_OVERHEAD_BYTES, MAX_FORGOTTEN, BoundedMemoryCache, Cache, SingleFlight
 from bridge.errors import BadQuery, UpstreamUnavailable
 
 EACH = 1_000 + ENTRY_OVERHEAD_BYTES
@@ -278,3 +278,26 @@ async def test_a_cache_in_this_process_is_made_with_a_clock(clock):
     await cache.set("a", "x", ttl_s=1)
     clock.advance(1)
     assert await cache.get("a") is None
+
+
+async def test_a_value_begun_before_its_key_was_invalidated_is_not_kept(cache):
+    since = cache.generation
+    await cache.set("digits.runs", "kept", since=since)
+    await cache.invalidate("digits.*")
+    await cache.set("digits.runs", "old", since=since)
+    await cache.set("other", "new", since=since)
+    assert await cache.get("digits.runs") is None
+    assert await cache.get("other") == "new"
+    await cache.set("digits.runs", "new", since=cache.generation)
+    assert await cache.get("digits.runs") == "new"
+
+
+async def test_invalidations_that_are_long_ago_count_as_if_they_had_matched(cache):
+    since = cache.generation
+    for _ in range(MAX_FORGOTTEN):
+        await cache.invalidate("nothing.*")
+    await cache.set("a", "x", since=since)
+    assert await cache.get("a") == "x"
+    await cache.invalidate("nothing.*")
+    await cache.set("b", "x", since=since)
+    assert await cache.get("b") is None

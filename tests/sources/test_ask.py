@@ -24,9 +24,10 @@ from bridge.errors import (
 )
 from bridge.model.frame import Frame
 from bridge.model.query import Query
-from bridge.model.schema import Column, ColumnType, Param, Schema, Shape
-from bridge.sources.ask import MAX_DISTINCT, Answer
+from bridge.model.schema import Column, ColumnType, Param, Role, Schema, Shape
+from bridge.sources.ask import MAX_DISTINCT, Answer, Desk
 from bridge.sources.base import DataSource
+from bridge.sources.keeper import Kit
 from bridge.sources.registry import Plugin, SourceConfig
 from bridge.sources.work import THREAD_ROWS, run
 from support import (
@@ -511,3 +512,42 @@ async def test_a_stale_mark_reaches_every_series_and_its_notice_the_first() -> N
     rows = await rig.desk.rows(Q)
     assert rows.meta.custom["stale"] is True
     assert "last good answer" in texts(rows)[0]
+
+
+async def test_a_source_may_name_the_columns_to_filter_by_itself() -> None:
+    rig = make_desk(plugins={"stub": Plugin("stub", "tests", NamesItsTags)})
+    assert [column.name for column in await rig.desk.tag_keys(Q)] == ["model"]
+    rig.source().tags = None
+    assert {column.role for column in await rig.desk.tag_keys(Q)} == {Role.DIMENSION, Role.MEASURE}
+
+
+async def test_tag_keys_of_a_plugin_that_fails_are_an_error_of_bridges() -> None:
+    rig = make_desk(plugins={"stub": Plugin("stub", "tests", NamesItsTags)})
+    rig.source().tags = RuntimeError("no")
+    with pytest.raises(PluginFailed, match="RuntimeError"):
+        await rig.desk.tag_keys(Q)
+
+
+class NamesItsTags(StubSource):
+    """Lists its filter columns itself."""
+
+    tags: Any = ("model", "nope")
+
+    async def tag_keys(self, query: Query) -> tuple[str, ...] | None:
+        if isinstance(self.tags, Exception):
+            raise self.tags
+        return self.tags
+
+
+async def test_what_another_desk_invalidated_does_not_come_back() -> None:
+    """The cache outlives a reload: the old house's fetch must not put old data in after the new house forgot it."""
+    old = make_desk()
+    new = Desk(old.registry, Kit(old.cache, old.clock, old.meters, old.limits, jitter=lambda: 0.0))
+    go = asyncio.Event()
+    old.source().script = [go]
+    asking = asyncio.create_task(old.desk.frames(Q))
+    await old.source().started.wait()
+    await new.invalidate("lab.*")
+    go.set()
+    await asking
+    assert old.cache.stats.entries == 0

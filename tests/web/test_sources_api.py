@@ -12,7 +12,7 @@ from bridge.app import World
 from bridge.errors import BadQuery, NeedsAuth, UpstreamUnavailable
 from bridge.model.frame import Frame
 from bridge.model.query import Query
-from bridge.sources.base import DataSource, NoOptions, Options, Ping, Tools
+from bridge.sources.base import DataSource, DataSourceMetadata, NoOptions, Options, Ping, Tools
 from bridge.sources.registry import Plugin, discover
 from bridge.web.handlers import sources as handler
 from conftest import Start
@@ -33,6 +33,12 @@ class Odd(DataSource):
     kind: ClassVar[str] = "odd"
     SourceOptions = OddOptions
     DatasetOptions = NoOptions
+
+    @property
+    def metadata(self) -> DataSourceMetadata:
+        if self.options.does == "mute":  # type: ignore[attr-defined]
+            raise RuntimeError("no words")
+        return super().metadata
 
     async def open(self) -> None:
         if self.options.does == "stay shut":  # type: ignore[attr-defined]
@@ -107,6 +113,15 @@ async def test_one_source_is_shown_alone(bridge: House) -> None:
     assert found["streams"] is False
     assert found["pushes_down"] is False
     assert (await bridge.get("/api/v1/sources/lost")).json["state"] == "failed"
+
+
+async def test_a_plugin_that_cannot_describe_itself_is_shown_and_the_rest_listed(start: Start) -> None:
+    bridge = await start("sources:\n" + odd("mute"), world=world())
+    for path in ("/api/v1/sources", "/"):
+        assert (await bridge.get(path)).status == 200
+    found = (await bridge.get("/api/v1/sources/far")).json
+    assert found["state"] == "failed"
+    assert "cannot describe itself" in found["error"]
 
 
 @pytest.mark.parametrize("path", ["/api/v1/sources/nope", "/api/v1/sources/nope/ping"])

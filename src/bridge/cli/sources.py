@@ -80,9 +80,12 @@ async def _pinged(desk: Desk, _: Sources, __: World) -> list[dict[str, Any]]:
                     async with asyncio.timeout(10):
                         ping = await entry.source.ping()
                     state, said = ("ok" if ping.ok else "down"), ping.text
-                except (BridgeError, TimeoutError) as error:
-                    state = state_of(error) if isinstance(error, BridgeError) else "down"
-                    said = error.sentence if isinstance(error, BridgeError) else "no answer within 10 s"
+                except BridgeError as error:
+                    state, said = state_of(error), error.sentence
+                except TimeoutError:
+                    state, said = "down", "no answer within 10 s"
+                except Exception as error:  # noqa: BLE001 a plug-in may raise anything; the others are listed
+                    state, said = "failed", f"its plug-in failed with {type(error).__name__}: {error}"
             step()
             names = ", ".join(dataset.name for dataset in entry.config.datasets)
             return {"source": name, "kind": entry.config.kind, "state": state, "datasets": names, "said": said}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import fnmatch
 import re
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Hashable, Iterable
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
@@ -20,6 +20,8 @@ T = TypeVar("T")
 
 # What an entry costs beside its value: key, bookkeeping. It bounds the number of entries, whatever `size_of` says.
 ENTRY_OVERHEAD_BYTES = 256
+# Older invalidations count as if they had matched everything.
+MAX_FORGOTTEN = 256
 MAX_PATTERN_CHARS = 256
 
 
@@ -235,6 +237,9 @@ class Cache:
         self._store = store
         self._flights = SingleFlight()
         self._filling: dict[str, object] = {}
+        # Patterns that were invalidated, newest last, and how many there were in all.
+        self._forgotten: deque[Callable[[str], object]] = deque(maxlen=MAX_FORGOTTEN)
+        self.generation = 0
         self._hits = 0
         self._misses = 0
 
@@ -258,12 +263,22 @@ class Cache:
             self._hits += 1
         return value
 
-    async def set(self, key: str, value: Any, ttl_s: float | None = None) -> None:
-        """Keeps the value for `ttl_s` seconds, or until there is no room; not at all when `ttl_s` is 0 or less."""
+    async def set(self, key: str, value: Any, ttl_s: float | None = None, *, since: int | None = None) -> None:
+        """Keeps the value for `ttl_s` seconds, or until there is no room; not at all when `ttl_s` is 0 or less.
+
+        A value whose making began at generation `since` is not kept if its key was invalidated after that.
+        """
+        if since is not None and self._forgotten_since(key, since):
+            return
         if ttl_s is not None and ttl_s <= 0:
             await self._store.delete(key)
         else:
             await self._store.set(key, value, ttl=ttl_s)
+
+    def _forgotten_since(self, key: str, since: int) -> bool:
+        count = self.generation - since
+        newest = list(self._forgotten)[-count:] if count else []
+        return count > len(newest) or any(matches(key) for matches in newest)
 
     async def delete(self, key: str) -> bool:
         """Whether there was something to forget."""
@@ -278,6 +293,8 @@ class Cache:
         if len(pattern) > MAX_PATTERN_CHARS:
             raise BadQuery(f"a pattern has at most {MAX_PATTERN_CHARS} characters, this one has {len(pattern)}")
         matches = re.compile(fnmatch.translate(pattern)).match
+        self._forgotten.append(matches)
+        self.generation += 1
         for key in [key for key in self._filling if matches(key)]:
             self._give_up(key)
         keys = [key for key in self._store.live_keys() if matches(key)]

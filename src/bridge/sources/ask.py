@@ -13,7 +13,7 @@ from bridge.edge.meters import DatasetStatus
 from bridge.errors import BadQuery, BridgeError, UpstreamTimeout
 from bridge.model.frame import Frame, Notice
 from bridge.model.query import Query
-from bridge.model.schema import Schema, Shape
+from bridge.model.schema import Column, Role, Schema, Shape
 from bridge.sources.base import Limits
 from bridge.sources.keeper import Keeper, Kit
 from bridge.sources.present import bind, distinct, long_rows, must_exist, present, select_rows, without
@@ -149,6 +149,17 @@ class Desk:
             return list(own[:MAX_DISTINCT])
         frame, bound, _ = await self._fetch(asked)
         return await run(frame.rows, lambda: distinct(frame, column, bound, MAX_DISTINCT))
+
+    async def tag_keys(self, query: Query) -> list[Column]:
+        """The columns a dataset can be filtered by: those its source names, else its dimensions and measures.
+
+        Errors: any BridgeError.
+        """
+        schema = await self.schema(query.dataset)
+        own = await self._in_time(query.dataset, self.keeper(query.dataset).tag_keys(query))
+        if own is None:
+            return [column for column in schema.columns if column.role in (Role.DIMENSION, Role.MEASURE)]
+        return [column for column in schema.columns if column.name in own]
 
     async def schema(self, target: str) -> Schema:
         """The dataset's schema; an undeclared one is read from the data.

@@ -121,7 +121,7 @@ class Keeper:
         Shape:  in time order.
         Errors: SourceError when the source fails and nothing was ever fetched.
         """
-        narrowed, epoch = self._narrowed(query), self._epoch
+        narrowed, epoch = self._narrowed(query), (self._epoch, self._kit.cache.generation)
         key = f"{narrowed.key}|{self._tag}"
         held: Held | None = await self._kit.cache.get(key)
         if held is not None and self._fresh(held, narrowed, asked=query.fresh):
@@ -132,7 +132,7 @@ class Keeper:
                 self._recovered()
             return held.frame
         try:
-            fetched = await self._flight.run((epoch, key), lambda: self._refresh(narrowed, key, held, epoch))
+            fetched = await self._flight.run((self._epoch, key), lambda: self._refresh(narrowed, key, held, epoch))
         except SourceError as error:
             last = await self._last(narrowed, key, error)
             self._count("failed" if last is None else "stale")
@@ -152,6 +152,18 @@ class Keeper:
             return None
         with self._plugin():
             found = await self._leash.run(lambda: source.tag_values(query, column), self._deadline_s)
+            return None if found is None else tuple(map(str, found))
+
+    async def tag_keys(self, query: Query) -> tuple[str, ...] | None:
+        """Columns to filter by as the source itself lists them; None where it leaves that to bridge.
+
+        Errors: SourceError when the source fails.
+        """
+        source = self.entry.source
+        if type(source).tag_keys is DataSource.tag_keys:
+            return None
+        with self._plugin():
+            found = await self._leash.run(lambda: source.tag_keys(query), self._deadline_s)
             return None if found is None else tuple(map(str, found))
 
     def status(self) -> DatasetStatus:
@@ -211,7 +223,7 @@ class Keeper:
             ttl_s = min(ttl_s, self.entry.freshness.min_refresh_s)
         return self._kit.clock.monotonic_s() - held.fetched_s < ttl_s
 
-    async def _refresh(self, query: Query, key: str, held: Held | None, epoch: int) -> Held:
+    async def _refresh(self, query: Query, key: str, held: Held | None, epoch: tuple[int, int]) -> Held:
         began_s = self._kit.clock.monotonic_s()
         outcome = "ok"
         try:
@@ -229,8 +241,10 @@ class Keeper:
         finally:
             self._measure(outcome, began_s)
         self._recovered()
-        if epoch == self._epoch:
-            await self._keep(query, key, fresh)
+        if epoch[0] == self._epoch:
+            self._note(query, key, fresh)
+            # Another house may have invalidated what this one was fetching: the cache outlives both.
+            await self._kit.cache.set(key, fresh, since=epoch[1])
         return fresh
 
     def _measure(self, outcome: str, began_s: float) -> None:
@@ -239,10 +253,6 @@ class Keeper:
         if outcome != BreakerOpen.code:
             self._latency_s = self._kit.clock.monotonic_s() - began_s
             meters.fetch_seconds.labels(*labels).observe(self._latency_s)
-
-    async def _keep(self, query: Query, key: str, fresh: Held) -> None:
-        self._note(query, key, fresh)
-        await self._kit.cache.set(key, fresh)
 
     def _note(self, query: Query, key: str, fresh: Held) -> None:
         self._good = _Good(fresh.fetched_at, fresh.fetched_s, fresh.frame.rows)

@@ -16,7 +16,6 @@ from bridge.model.span import Span
 from bridge.sources.ask import Desk
 from bridge.sources.keeper import Keeper
 from bridge.sources.registry import DatasetEntry
-from bridge.web import forms
 from bridge.web.body import loads
 from bridge.web.grafana import adhoc, payload_of, query_of, targets_of
 from bridge.web.handlers.json_bodies import TagsBody, Target
@@ -195,12 +194,19 @@ def _names(item: Target) -> list[str]:
 
 async def tag_keys(desk: Desk, asked: TagsBody) -> list[Pair]:
     """Columns the dashboard's datasets can be filtered by, and their types."""
-    schemas = await asyncio.gather(*(forms.known(desk, name) for name in datasets_in(desk, asked.queries)))
+
+    async def one(name: str, params: Params) -> list[Column]:
+        try:
+            return await desk.tag_keys(Query(name, params=params))
+        except BridgeError:
+            # A source that is down takes no part; the others' columns are still there to filter by.
+            return []
+
+    work = (one(name, params) for name, params in datasets_in(desk, asked.queries).items())
     found: dict[str, str] = {}
-    for schema in schemas:
-        for column in schema.columns if schema else ():
-            if column.role in (Role.DIMENSION, Role.MEASURE):
-                found.setdefault(column.name, str(column.type))
+    for columns in await asyncio.gather(*work):
+        for column in columns:
+            found.setdefault(column.name, str(column.type))
     return sorted(found.items())
 
 

@@ -6,6 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 from bridge.sources.ask import Desk
+from bridge.sources.registry import SourceEntry
 
 
 def dataset_view(desk: Desk, name: str) -> dict[str, Any]:
@@ -35,14 +36,11 @@ def source_view(desk: Desk, name: str) -> dict[str, Any]:
     entry = desk.registry.source(name)
     datasets = [dataset_view(desk, key) for key, item in desk.registry.datasets.items() if item.source.name == name]
     if entry.source is None:
-        return {
-            "name": name,
-            "kind": entry.config.kind,
-            "state": "failed",
-            "error": entry.error,
-            "datasets": [f"{name}.{dataset.name}" for dataset in entry.config.datasets],
-        }
-    meta = entry.source.metadata
+        return _failed(entry, entry.error)
+    try:
+        meta = entry.source.metadata
+    except Exception as error:  # noqa: BLE001 a plug-in may raise anything; the other sources are listed
+        return _failed(entry, f"its plug-in cannot describe itself: {type(error).__name__}: {error}")
     states = {item["state"] for item in datasets}
     state = next((s for s in ("needs_auth", "down", "ok") if s in states), "unknown")
     return {
@@ -55,6 +53,17 @@ def source_view(desk: Desk, name: str) -> dict[str, Any]:
         "pushes_down": meta.pushes_down,
         "streams": meta.streams,
         "datasets": datasets,
+    }
+
+
+def _failed(entry: SourceEntry, error: str | None) -> dict[str, Any]:
+    config = entry.config
+    return {
+        "name": config.name,
+        "kind": config.kind,
+        "state": "failed",
+        "error": error,
+        "datasets": [f"{config.name}.{dataset.name}" for dataset in config.datasets],
     }
 
 
