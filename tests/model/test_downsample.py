@@ -76,7 +76,17 @@ def lines(draw: st.DrawFn, values: st.SearchStrategy[Any] = VALUES) -> tuple[lis
     return drawn, at
 
 
-@pytest.mark.parametrize("agg", [None, *AGGS, Agg.NONE])
+@pytest.mark.parametrize(("agg", "values"), [(Agg.COUNT, [1, 1, 1]), (Agg.SUM, [5.0, 7.0, 9.0])])
+def test_counts_and_sums_are_made_of_a_series_that_fits_too(agg: Agg, values: list[float]) -> None:
+    """Beside a longer series, raw values would be mixed with counts."""
+    out, dropped = downsample(series([5.0, 7.0, 9.0]), 3, agg=agg, span=None)
+    assert out.data.get_columns()[1].to_list() == values
+    assert dropped == 0
+    empty = series([])
+    assert downsample(empty, 3, agg=agg, span=None) == (empty, 0)
+
+
+@pytest.mark.parametrize("agg", [None, *(agg for agg in AGGS if not agg.adds_up), Agg.NONE])
 def test_a_series_that_fits_is_handed_back_as_it_is(agg: Agg | None) -> None:
     frame = series([1, None, float("nan")])
     for max_points in (3, 10**9):

@@ -15,7 +15,7 @@ from bridge.app import Sources, World, build_cache, build_desk, build_sources
 from bridge.cli.check import JSON_OPTION
 from bridge.cli.output import fail, progress, write_json, write_table
 from bridge.cli.serve import CONFIG_OPTION
-from bridge.errors import BadRequest, BridgeError
+from bridge.errors import BadRequest, BridgeError, UpstreamRefused
 from bridge.model.query import Query
 from bridge.model.render import rows_json
 from bridge.model.schema import Schema
@@ -137,7 +137,12 @@ def sample(
         now = world.clock.now()
         span = Span(now - timedelta(hours=hours), now) if hours else None
         with progress(f"asking {dataset}", 1) as step:
-            frame = await desk.rows(Query(desk.entry(dataset).name, span=span))
+            try:
+                frame = await desk.rows(Query(desk.entry(dataset).name, span=span))
+            except UpstreamRefused as error:
+                if span is None and error.far_status in (400, 422):
+                    error.remedy = f"{error.remedy}; if it needs a time range, add --hours 1".removeprefix("; ")
+                raise
             step()
         return frame.with_data(frame.data.head(rows))
 
@@ -163,7 +168,7 @@ def new(
     for path in written:
         typer.echo(str(path))
     package = written[0].parent
-    typer.echo(f"next: pip install -e {package} && pytest {package}", err=True)
+    typer.echo(f"next: pip install -e '{package}[test]' && python -m pytest {package}", err=True)
 
 
 def _show(title: str, columns: tuple[str, ...], rows: list[dict[str, Any]], *, as_json: bool) -> None:

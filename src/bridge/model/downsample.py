@@ -40,16 +40,18 @@ def downsample(frame: Frame, max_points: int, *, agg: Agg | None, span: Span | N
     """The series with at most `max_points` rows, and how many rows that took away.
 
     Shape:  a time column in ascending order without nulls and one number column; the frame itself when nothing
-            must go. Nulls and NaN are gaps: one null row stands for each run of them, the longest first when they do
-            not all fit. Gauges keep first, last, smallest and largest value, counters the points around resets.
-            An explicit `agg` joins the values of buckets of equal width over `span`, or over the data without it.
+            must go, unless `agg` counts or adds up. Nulls and NaN are gaps: one null row stands for each run of
+            them, the longest first when they do not all fit. Gauges keep first, last, smallest and largest value,
+            counters the points around resets. An explicit `agg` joins the values of buckets of equal width over
+            `span`, or over the data without it.
     Errors: BadQuery for less than one point; ValueError for a frame of another shape.
     Source: MinMaxLTTB, arXiv:2305.00332.
     """
     if max_points < 1:
         raise BadQuery(f"{max_points} points cannot be drawn", remedy="ask for at least 1 point")
     time, measure = _columns(frame)
-    if frame.rows <= max_points or agg is Agg.NONE:
+    fits = frame.rows <= max_points and not (agg and agg.adds_up)
+    if fits or agg is Agg.NONE or not frame.rows:
         return frame, 0
     data = frame.data
     if data.schema[measure.name].is_float() and np.isnan(data.get_column(measure.name).to_numpy()).any():

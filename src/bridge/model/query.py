@@ -22,6 +22,11 @@ class Agg(StrEnum):
     COUNT = "count"
     NONE = "none"
 
+    @property
+    def adds_up(self) -> bool:
+        """Whether the joined value is another quantity than the values, and must not depend on how many there are."""
+        return self in (Agg.SUM, Agg.COUNT)
+
 
 @dataclass(frozen=True, slots=True)
 class Query:

@@ -151,7 +151,8 @@ def long_rows(frame: Frame, query: Query, limits: Limits) -> Frame:
     whole = frame.data.drop_nulls(time.name)
     by = [name for name in _series_columns(frame.schema, query) if name in frame.schema.names]
     parts = _parts(whole, by, len(measures), limits)
-    if max((part.height for part in parts), default=0) <= query.max_points:
+    adds_up = query.agg is not None and query.agg.adds_up and whole.height > 0
+    if not adds_up and max((part.height for part in parts), default=0) <= query.max_points:
         return _capped(table(frame, query), limits)
     thin = replace(frame, data=whole)
     if query.agg is None:

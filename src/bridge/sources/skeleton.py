@@ -55,6 +55,9 @@ description = "A source of bridge: $name."
 requires-python = ">=3.11"
 dependencies = ["bridge"]
 
+[project.optional-dependencies]
+test = ["pytest"]
+
 # The entry point is all bridge needs to find the plug-in.
 [project.entry-points."bridge.sources"]
 $name = "$module:$cls"
@@ -171,9 +174,9 @@ TestConformance = conformance(
 _README = """\
 # bridge-source-$name
 
-    pip install -e .        # bridge finds the plug-in by its entry point
-    bridge sources list     # it is in the list of plug-ins
-    pytest                  # the conformance suite judges it
+    pip install -e ".[test]"    # in bridge's own environment: it finds the plug-in by its entry point
+    bridge sources list         # it is in the list of plug-ins
+    python -m pytest            # the conformance suite judges it
 
 `src/$module/__init__.py` has one method to change: `collect`.
 
