@@ -13,6 +13,7 @@ BridgeError
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import StrEnum
 from typing import ClassVar
 
@@ -27,6 +28,8 @@ class Retry(StrEnum):
 
 class BridgeError(Exception):
     """Anything bridge says no with: what is wrong, and in `remedy` what a person can do about it."""
+
+    remedy: str
 
     code: ClassVar[str] = "internal"
     status: ClassVar[int] = 500
@@ -78,9 +81,26 @@ class NotFound(BridgeError):
 
 
 class UnknownDataset(NotFound):
-    """No dataset has this name."""
+    """No dataset has this name; `hint` looks for near misses, which takes a while and is done when it is shown."""
 
     code = "unknown_dataset"
+
+    def __init__(self, message: str, *, remedy: str = "", hint: Callable[[], str] | None = None) -> None:
+        self._hint = hint
+        self._remedy = remedy
+        super().__init__(message, remedy=remedy)
+
+    @property
+    def remedy(self) -> str:
+        """What a person can do about it."""
+        if self._hint is not None:
+            self._remedy, self._hint = self._hint(), None
+        return self._remedy
+
+    @remedy.setter
+    def remedy(self, text: str) -> None:
+        """Another remedy, in place of the near misses."""
+        self._remedy, self._hint = text, None
 
 
 class UnknownSource(NotFound):

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.errors import BadQuery
-from bridge.model.span import EARLIEST, LATEST, Span, epoch_scale_us, from_us, parse_instant, to_ms
+from bridge.model.span import EARLIEST, EPOCH, LATEST, Span, epoch_scale_us, from_us, parse_instant, to_ms
 
 T0 = datetime(2026, 1, 31, 12, tzinfo=UTC)
 
@@ -187,3 +187,19 @@ def test_a_span_contains_itself_and_what_lies_inside_only() -> None:
     assert span.contains(inner)
     assert not inner.contains(span)
     assert not span.contains(Span(T0 - timedelta(seconds=1), T0 + timedelta(seconds=1)))
+
+
+@pytest.mark.parametrize("step_s", [0.1, 5, 60, 3600])
+@pytest.mark.parametrize("start_s", [-7.3, 0, 1_795_345_200.05])
+def test_a_widened_span_holds_the_span_and_ends_at_whole_steps(step_s: float, start_s: float) -> None:
+    span = Span(EPOCH + timedelta(seconds=start_s), EPOCH + timedelta(seconds=start_s + 12.34))
+    wide = span.widened(step_s)
+    assert wide.contains(span)
+    assert wide.widened(step_s) == wide
+    assert wide.seconds < span.seconds + 2 * step_s
+    assert span.widened(0) is span
+
+
+def test_a_span_at_the_ends_of_the_calendar_is_widened_as_far_as_it_goes() -> None:
+    span = Span(EARLIEST, LATEST)
+    assert span.widened(1e13).contains(span)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -280,3 +280,7 @@ async def house(
             yield House(folder, front, world, app, f"http://{host}:{port}", port, session, found)
     finally:
         await front.aclose()
+
+
+# Starts a house from the text of its settings; the fixture `start` is one.
+Start = Callable[..., Awaitable[House]]

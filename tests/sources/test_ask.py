@@ -25,11 +25,11 @@ from bridge.errors import (
 from bridge.model.frame import Frame
 from bridge.model.query import Query
 from bridge.model.schema import Column, ColumnType, Param, Role, Schema, Shape
-from bridge.sources.ask import MAX_DISTINCT, Answer, Desk
+from bridge.sources.ask import MAX_DISTINCT, TOGETHER, Answer, Desk
 from bridge.sources.base import DataSource
 from bridge.sources.keeper import Kit
 from bridge.sources.registry import Plugin, SourceConfig
-from bridge.sources.work import THREAD_ROWS, run
+from bridge.sources.work import THREAD_CELLS, run
 from support import (
     COLUMNS,
     ROWS,
@@ -201,7 +201,7 @@ async def busy_threads() -> AsyncIterator[None]:
 @pytest.mark.usefixtures("busy_threads")
 async def test_every_way_to_ask_has_the_deadline_also_for_the_work_on_the_answer(method: str) -> None:
     rig = make_desk(dataset(columns=()), deadline_s=0.05)
-    rig.source().data = frame_of([(n, float(n), "a") for n in range(THREAD_ROWS + 1)])
+    rig.source().data = frame_of([(n, float(n), "a") for n in range(THREAD_CELLS // 2)])
 
     async def ask() -> None:
         (answer,) = await rig.desk.ask([Q])
@@ -482,10 +482,10 @@ async def test_statuses_tell_every_dataset_once_with_its_error() -> None:
 # Where the work is done
 
 
-async def test_few_rows_are_worked_on_at_once_and_many_on_a_thread() -> None:
+async def test_few_cells_are_worked_on_at_once_and_many_on_a_thread() -> None:
     here = threading.get_ident()
-    assert await run(THREAD_ROWS, threading.get_ident) == here
-    assert await run(THREAD_ROWS + 1, threading.get_ident) != here
+    assert await run(THREAD_CELLS, threading.get_ident) == here
+    assert await run(THREAD_CELLS + 1, threading.get_ident) != here
 
 
 async def test_an_answer_without_rows_still_has_its_columns() -> None:
@@ -551,3 +551,59 @@ async def test_what_another_desk_invalidated_does_not_come_back() -> None:
     go.set()
     await asking
     assert old.cache.stats.entries == 0
+
+
+async def test_what_is_asked_of_all_datasets_waits_for_none_beyond_the_deadline() -> None:
+    """Those that answer are used, and the work of the others ends."""
+    rig = make_desk(deadline_s=0.05)
+    ended = asyncio.Event()
+
+    async def quick() -> int:
+        return 1
+
+    async def hangs() -> int:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+        return 2
+
+    assert await rig.desk.together([quick, hangs, quick], 0) == [1, 0, 1]
+    await ended.wait()
+    assert await rig.desk.together([], 0) == []
+
+
+async def test_only_some_datasets_are_asked_at_once() -> None:
+    rig = make_desk()
+    running = most = 0
+
+    async def work() -> None:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        await asyncio.sleep(0)
+        running -= 1
+
+    await rig.desk.together([work] * 200, None)
+    assert most == TOGETHER
+
+
+async def test_patterns_are_compiled_beside_the_loop() -> None:
+    """One that takes long to compile holds up the one who sent it, not the service."""
+    rig = make_desk()
+    seen: list[str] = []
+    turns = 0
+
+    async def others() -> None:
+        nonlocal turns
+        while not seen:
+            turns += 1
+            await asyncio.sleep(0)
+
+    task = asyncio.create_task(others())
+    pattern = r"model=~(?:\w{1,20}\pL{1,10}){1,3}" + "x" * 10
+    await rig.desk.rows(replace(Q, filters=where(pattern)))
+    seen.append("done")
+    await task
+    # The loop went on turning while the pattern was compiled, which takes far longer than a turn.
+    assert turns > 50

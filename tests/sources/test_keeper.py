@@ -31,12 +31,12 @@ from bridge.errors import (
 )
 from bridge.model.finding import Finding, Level, ValidationResult
 from bridge.model.frame import Frame
-from bridge.model.query import Query
+from bridge.model.query import Agg, Query
 from bridge.model.schema import Schema
 from bridge.model.span import EARLIEST, EPOCH, LATEST, Span
 from bridge.settings import load_settings
 from bridge.sources.base import DataSource
-from bridge.sources.keeper import FAILURES
+from bridge.sources.keeper import FAILURES, MAX_OWN_BREAKERS
 from bridge.sources.leash import MAX_STRAYS
 from bridge.sources.registry import Plugin, SourceConfig, discover
 from support import (
@@ -1086,3 +1086,65 @@ async def test_where_the_source_lists_no_values_the_data_is_asked() -> None:
     rig = make_desk()
     assert DataSource.tag_values is type(rig.source()).tag_values
     assert await rig.keeper().tag_values(Q, "model") is None
+
+
+REFUSED = UpstreamRefused("GET http://far: the server answered 500", far_status=500)
+
+
+async def refused(rig: Rig, query: Query, times: int = FAILURES) -> None:
+    """Has the far side answer a question with an error status so many times."""
+    rig.source().always = REFUSED
+    for _ in range(times):
+        with pytest.raises(UpstreamRefused):
+            await rig.keeper().get(query)
+    rig.source().always = None
+
+
+async def test_what_one_callers_parameters_are_refused_is_no_one_elses_outage() -> None:
+    rig = make_desk()
+    bad, good = replace(Q, params=(("run", ("bad",)),)), replace(Q, params=(("run", ("good",)),))
+    await refused(rig, bad)
+    with pytest.raises(BreakerOpen):
+        await rig.keeper().get(bad)
+    assert (await rig.keeper().get(good)).rows == len(ROWS)
+    assert (await ask(rig)).rows == len(ROWS)
+
+
+async def test_a_far_side_that_is_not_there_is_left_alone_whatever_the_parameters() -> None:
+    rig = make_desk()
+    rig.source().always = DOWN
+    for number in range(FAILURES):
+        with pytest.raises(UpstreamUnavailable):
+            await rig.keeper().get(replace(Q, params=(("run", (str(number),)),)))
+    with pytest.raises(BreakerOpen):
+        await rig.keeper().get(replace(Q, params=(("run", ("another",)),)))
+
+
+async def test_a_question_without_parameters_that_is_refused_opens_the_datasets_breaker() -> None:
+    rig = make_desk()
+    await refused(rig, Q)
+    with pytest.raises(BreakerOpen):
+        await ask(rig)
+
+
+async def test_only_so_many_questions_have_a_breaker_of_their_own() -> None:
+    rig = make_desk()
+    bad = replace(Q, params=(("run", ("bad",)),))
+    await refused(rig, bad)
+    for number in range(MAX_OWN_BREAKERS):
+        await refused(rig, replace(Q, params=(("run", (str(number),)),)), times=1)
+    assert (await rig.keeper().get(bad)).rows == len(ROWS)
+
+
+@pytest.mark.parametrize("name", ["max_points", "series", "agg"])
+async def test_a_source_that_thins_out_by_itself_is_asked_again_for_another_number_of_points(name: str) -> None:
+    rig = make_desk()
+    rig.source().pushes = frozenset({name})
+    values: dict[str, list[Any]] = {
+        "max_points": [10, 500],
+        "series": [("model",), ()],
+        "agg": [Agg.MEAN, Agg.MAX],
+    }
+    for value in values[name]:
+        await rig.keeper().get(replace(Q, **{name: value}))
+    assert len(rig.source().asked) == 2

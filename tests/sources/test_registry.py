@@ -15,8 +15,8 @@ from bridge.errors import PluginFailed, SourceError, UnknownDataset, UnknownSour
 from bridge.model.query import Query
 from bridge.settings import Loaded, load_settings
 from bridge.sources.base import DatasetSpec, DataSource, Options, Tools
-from bridge.sources.registry import DatasetConfig, Plugin, Problem, Registry, SourceConfig, build
-from support import COLUMNS, StubSource, make_desk, settle, tools_of
+from bridge.sources.registry import MAX_HINTED, DatasetConfig, Plugin, Problem, Registry, SourceConfig, build
+from support import COLUMNS, StubSource, dataset, make_desk, settle, tools_of
 
 RUNS = DatasetConfig("runs", columns=COLUMNS)
 CURVES = DatasetConfig("curves", columns=COLUMNS)
@@ -472,3 +472,19 @@ def test_settings_of_a_dataset_reach_its_entry() -> None:
     assert (entry.name, entry.spec.description, entry.spec.shape) == ("lab.runs", "Runs.", "table")
     assert entry.spec.columns == COLUMNS
     assert entry.freshness == config.freshness
+
+
+def test_near_misses_among_very_many_names_are_not_looked_for() -> None:
+    """It would take longer than anyone wants to wait; the list of datasets is named instead."""
+    rig = make_desk(*(dataset(f"d{number}") for number in range(MAX_HINTED + 1)))
+    with pytest.raises(UnknownDataset) as caught:
+        rig.registry.resolve("lab.e1")
+    assert caught.value.remedy == "GET /api/v1/datasets lists what there is"
+
+
+def test_a_remedy_of_an_unknown_name_can_be_written_anew() -> None:
+    """As any other error's."""
+    error = UnknownDataset("no", hint=lambda: "first")
+    assert error.remedy == "first"
+    error.remedy = "second"
+    assert error.sentence == "no (second)"

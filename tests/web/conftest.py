@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from servers.house import House, house
-
-Start = Callable[..., Awaitable[House]]
+from servers.house import House, Start, house
 
 
 @pytest.fixture

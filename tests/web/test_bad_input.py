@@ -11,8 +11,7 @@ from typing import Any
 
 import pytest
 
-from conftest import Start
-from servers.house import FILES, HANG_S, START, YAML, House, Reply, ms
+from servers.house import FILES, HANG_S, START, YAML, House, Reply, Start, ms
 
 RUNS = "/api/v1/datasets/lab.runs"
 POSTS = (
@@ -442,3 +441,36 @@ async def test_a_dashboards_queries_without_end_are_looked_at_in_bounds(bridge: 
 async def test_a_wrong_body_is_refused_on_every_other_route(bridge: House, path: str, body: Any) -> None:
     refused(await bridge.post(path, body))
     await healthy(bridge)
+
+
+async def test_a_request_has_only_so_many_patterns_over_all_its_queries(bridge: House) -> None:
+    """Ten are fine for one dataset; a batch of fifty such would keep every thread compiling."""
+    filters = [[f"model=~s{group}.{number}" for number in range(10)] for group in range(3)]
+    batch = [{"dataset": "lab.runs", "params": {"filter": given}} for given in filters]
+    reply = await bridge.post("/api/v1/batch", {"queries": batch})
+    assert reply.status == 400
+    assert "30 different patterns" in reply.json["message"]
+    assert (await bridge.post("/api/v1/batch", {"queries": batch[:2]})).status == 200
+    targets = [{"refId": "A", "target": "lab.runs", "payload": {"filter": given}} for given in filters]
+    assert (await bridge.post("/json/query", {"targets": targets})).status == 400
+
+
+async def test_near_misses_are_looked_for_a_few_times_only(bridge: House) -> None:
+    """A panel of hundreds of unknown names is answered at once; the first ones say what was meant."""
+    targets = [{"refId": f"R{number}", "target": f"lab.rums{number}"} for number in range(40)]
+    reply = await bridge.post("/json/query", {"targets": [*targets, {"refId": "A", "target": "lab.runs"}]})
+    texts = [frame["schema"]["meta"]["notices"][0]["text"] for frame in reply.json if not frame["schema"]["fields"]]
+    assert len(texts) == 40
+    assert sum("did you mean" in text for text in texts) == 10
+
+
+async def test_a_dashboard_that_names_no_dataset_does_not_ask_thousands(start: Start) -> None:
+    """Among so many only those whose columns are known already take part."""
+    names = [f"{{name: d{number}, options: {{path: runs.csv}}}}" for number in range(120)]
+    bridge = await start("sources: [{name: many, kind: files, datasets: [" + ", ".join(names) + "]}]\n")
+    assert (await bridge.post("/json/tag-keys", {})).json == []
+    assert (await bridge.get("/api/v1/datasets/many.d7")).status == 200
+    assert {item["text"] for item in (await bridge.post("/json/tag-keys", {})).json} >= {"model", "accuracy"}
+    # Nobody looks for near misses among hundreds of names.
+    reply = await bridge.get("/api/v1/datasets/many.e7")
+    assert reply.status == 404

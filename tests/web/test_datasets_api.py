@@ -12,9 +12,8 @@ from typing import Any
 import polars as pl
 import pytest
 
-from conftest import Start
 from servers.far import far, js
-from servers.house import FILES, START, YAML, House, Reply, go_query, ms, runs
+from servers.house import FILES, START, YAML, House, Reply, Start, go_query, ms, runs
 
 RUNS = "/api/v1/datasets/lab.runs"
 FORMATS = ("rows", "page", "frame", "csv", "ndjson", "arrow")

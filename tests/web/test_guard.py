@@ -15,10 +15,10 @@ from polars.exceptions import PanicException
 from prometheus_client.parser import text_string_to_metric_families
 
 from bridge.errors import BridgeError, SettingsError
+from bridge.web.keys import METERS
 from bridge.web.routes import Handler
-from conftest import Start
 from servers.far import Seen, far, js
-from servers.house import HANG_S, YAML, House, Reply
+from servers.house import HANG_S, YAML, House, Reply, Start
 
 SHAPE = {"message", "error", "code", "request_id", "remedy"}
 
@@ -277,6 +277,108 @@ async def test_a_client_that_goes_away_frees_its_place(start: Start) -> None:
         while (await bridge.get("/json")).status != 200:
             await asyncio.sleep(0)
     assert (await requests(bridge))["/gate", "GET", "499"] == 1
+
+
+async def test_answers_that_nobody_takes_count_as_load(start: Start) -> None:
+    async def big(_: web.Request) -> web.Response:
+        return web.Response(body=bytes(16_000_000))
+
+    async def answered() -> float:
+        return (await requests(bridge)).get(("/big", "GET", "200"), 0)
+
+    bridge = await start("limits: {requests_in_flight: 2}\n" + YAML, extend=at("/big", big))
+    async with asyncio.timeout(HANG_S):
+        deaf = [await asyncio.open_connection("127.0.0.1", bridge.port) for _ in range(3)]
+        for _, writer in deaf[:2]:
+            writer.write(b"GET /big HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        while await answered() != 2:
+            await asyncio.sleep(0)
+        # Both handlers are over, and neither answer has been read.
+        shaped(await bridge.get("/json"), 503, "not_ready")
+        assert (await counted(bridge, "bridge_requests_in_flight"))[()] == 3
+        for _, writer in deaf:
+            writer.close()
+        while bridge.app[METERS].busy:
+            await asyncio.sleep(0)
+        assert (await bridge.get("/json")).status == 200
+
+
+MIXED = {
+    "kept alive": b"GET /json HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    "two in one packet": b"GET /json HTTP/1.1\r\nHost: localhost\r\n\r\n" * 2,
+    "HTTP/1.0": b"GET /json HTTP/1.0\r\nHost: localhost\r\n\r\n",
+    "HEAD": b"HEAD /big HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    "304": b"GET /same HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    "stream": b"GET /flow HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    "stream that breaks": b"GET /broken HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    "error": b"GET /raise HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    "not found": b"GET /nope HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    "foreign host": b"GET /json HTTP/1.1\r\nHost: evil.example\r\n\r\n",
+    "malformed": b"GET /json HTTP/1.1\r\n\r\n",
+    "half a body": b"POST /json/query HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n{",
+    "answer never read": b"GET /big HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    "left while it waits": b"GET /gate HTTP/1.1\r\nHost: localhost\r\n\r\n",
+}
+
+
+def mixed(gate: Gate) -> Callable[[web.Application], None]:
+    async def big(_: web.Request) -> web.Response:
+        return web.Response(body=bytes(16_000_000))
+
+    async def same(_: web.Request) -> web.Response:
+        return web.Response(status=304)
+
+    async def fail(_: web.Request) -> web.Response:
+        raise ValueError
+
+    async def flow(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        await response.write(b"piece")
+        if request.path == "/broken":
+            raise ConnectionResetError
+        return response
+
+    handlers = {"/big": big, "/same": same, "/raise": fail, "/flow": flow, "/broken": flow, "/gate": gate.wait}
+
+    def extend(app: web.Application) -> None:
+        for path, handler in handlers.items():
+            at(path, handler)(app)
+
+    return extend
+
+
+async def test_whatever_becomes_of_requests_none_is_counted_for_ever(start: Start) -> None:
+    gate = Gate(6)
+    bridge = await start(extend=mixed(gate))
+    meters = bridge.app[METERS]
+    async with asyncio.timeout(HANG_S):
+        writers = []
+        for _ in range(3):
+            for sent in MIXED.values():
+                _, writer = await asyncio.open_connection("127.0.0.1", bridge.port)
+                writer.write(sent)
+                writers.append(writer)
+                if b"/json " in sent or b"/big" in sent:  # and one that leaves at once, wherever bridge is then
+                    _, writer = await asyncio.open_connection("127.0.0.1", bridge.port)
+                    writer.write(sent)
+                    writer.transport.abort()
+        for _ in range(3):
+            _, writer = await asyncio.open_connection("127.0.0.1", bridge.port)
+            writer.write(MIXED["left while it waits"])
+            writers.append(writer)
+        await gate.full.wait()
+        # What waits, what is unread and what has half a body are still there; the rest is over.
+        while meters.busy != 6 + 3 + 3:
+            await asyncio.sleep(0)
+        for writer in writers:
+            writer.transport.abort()
+        while bridge.front.connections:
+            await asyncio.sleep(0)
+        while bridge.front.in_flight:
+            await asyncio.sleep(0)
+        assert meters.busy == 0
+    assert (await counted(bridge, "bridge_requests_in_flight"))[()] == 1
 
 
 async def test_a_client_that_goes_away_ends_the_question_to_the_source(start: Start) -> None:

@@ -12,8 +12,7 @@ import pytest
 from bridge.errors import BadQuery
 from bridge.model.schema import Column, ColumnType, Param, Role, Schema, Shape
 from bridge.web.infinity import MAX_PAGES, PAGE_ROWS, query_model
-from conftest import Start
-from servers.house import FILES, START, YAML, House, Reply, ms, runs
+from servers.house import FILES, START, YAML, House, Reply, Start, ms, runs
 
 RECORDED = Path(__file__).parents[1] / "recordings" / "requests.jsonl"
 TO = ms(START) + 7_200_000

@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 
-from conftest import Start
-from servers.house import FILES, MODELS, NOW, START, YAML, House, ms, runs
+from servers.house import FILES, MODELS, NOW, START, YAML, House, Start, ms, runs
 
 POSTS = [
     "metrics",

@@ -21,6 +21,7 @@ from aiohttp import web
 from bridge.errors import BridgeError
 from bridge.web.front import Front
 from bridge.web.protocol import Wire, assert_c_parser, read_body
+from bridge.web.tls import TlsFiles
 
 HOST = "127.0.0.1"
 HEAD = b"POST / HTTP/1.1\r\nHost: x\r\n"
@@ -64,7 +65,9 @@ async def errors_as_json(request: web.Request, handler: Handler) -> web.StreamRe
 
 
 @asynccontextmanager
-async def house(handler: Handler, *, wire: dict[str, Any] | None = None, **options: Any) -> AsyncIterator[House]:
+async def house(
+    handler: Handler, *, wire: dict[str, Any] | None = None, tls: TlsFiles | None = None, **options: Any
+) -> AsyncIterator[House]:
     options = {"header_s": HANG_S, "keepalive_s": HANG_S, "drain_s": 1.0} | options
     front = Front(**options)
     front.limits = replace(front.limits, **(wire or {}))
@@ -78,7 +81,7 @@ async def house(handler: Handler, *, wire: dict[str, Any] | None = None, **optio
     app = web.Application(middlewares=[errors_as_json])
     app.router.add_route("*", "/{path:.*}", seen)
     await front.swap(app)
-    ((_, found.port),) = await front.listen(HOST, 0)
+    ((_, found.port),) = await front.listen(HOST, 0, tls=tls)
     try:
         yield found
     finally:

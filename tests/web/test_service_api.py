@@ -6,8 +6,7 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
 from prometheus_client.parser import text_string_to_metric_families as prometheus
 
-from conftest import Start
-from servers.house import YAML, House
+from servers.house import YAML, House, Start
 
 
 async def test_the_process_is_alive(bridge: House) -> None:

@@ -15,8 +15,7 @@ from bridge.model.query import Query
 from bridge.sources.base import DataSource, DataSourceMetadata, NoOptions, Options, Ping, Tools
 from bridge.sources.registry import Plugin, discover
 from bridge.web.handlers import sources as handler
-from conftest import Start
-from servers.house import HANG_S, Clock, House
+from servers.house import HANG_S, Clock, House, Start
 
 COLUMNS = "columns: [{name: host, type: string, role: dimension}]"
 

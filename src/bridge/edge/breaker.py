@@ -88,6 +88,9 @@ class Breaker:
         return self._epoch, True
 
     def _judge(self, error: Exception) -> None:
+        if isinstance(error, BreakerOpen):
+            # Said by another breaker inside: the far server was not asked.
+            return
         if isinstance(error, SourceError) and error.retry is Retry.NEVER:
             # A clear "no" is an answer: the server is there.
             self._close()

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import base64
 import binascii
+import html
 import json
 import re
 import ssl
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from urllib.parse import quote
+from urllib.parse import quote, quote_plus
 
 import aiohttp
 from aiohttp import ClientResponse
@@ -49,7 +50,10 @@ def translate(error: Exception, what: str) -> BridgeError:
             remedy="check that the server runs and that the port is right",
         )
     if isinstance(error, (aiohttp.ClientResponseError, aiohttp.InvalidURL)):
-        return UpstreamInvalid(f"{what}: the answer is not well-formed HTTP, or its headers are too large")
+        return UpstreamInvalid(
+            f"{what}: the answer is not well-formed HTTP, or its headers are too large",
+            remedy="check that the port is the one of the HTTP API",
+        )
     return UpstreamUnavailable(f"{what}: the connection broke off", remedy="see the far server's log")
 
 
@@ -67,11 +71,19 @@ async def refused(response: ClientResponse, what: str, *, secrets: Iterable[str]
         said,
         far_status=status,
         retry_after_s=retry_after_s(response.headers.get("Retry-After", ""), now),
-        remedy="" if status >= 500 or status in _HEALING else "check the source's path and parameters",
+        remedy=_what_helps(status),
     )
     if status < 500 and status not in _HEALING:
         error.retry = Retry.NEVER  # type: ignore[misc]
     return error
+
+
+def _what_helps(status: int) -> str:
+    if status >= 500:
+        return "see the far server's log; it is asked again by itself"
+    if status in _HEALING:
+        return "it is asked again by itself; a larger `refresh_s` asks less often"
+    return "check the source's path and parameters"
 
 
 def retry_after_s(value: str, now: datetime) -> float | None:
@@ -118,4 +130,6 @@ def _spellings(secret: str) -> Iterator[str]:
             pair = ""
         found |= {pair, pair.partition(":")[2]}
     for text in found - {""}:
-        yield from (text, quote(text, safe=""), json.dumps(text)[1:-1], text.replace("/", "\\/"))
+        quoted = quote(text, safe="")
+        yield from (text, quoted, quoted.lower(), quote_plus(text), json.dumps(text)[1:-1], text.replace("/", "\\/"))
+        yield html.escape(text)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 
 import polars as pl
 
@@ -32,7 +33,7 @@ _TEXT = re.compile(
     r"\s*(?P<column>[A-Za-z_][A-Za-z0-9_.]*)\s*(?P<op>=~|!~|!=\||=\||!=|<=|>=|<>|==|=|<|>)(?P<value>.*)", re.S
 )
 MAX_VALUES = 1_000
-MAX_PATTERN_CHARS = 1_024
+MAX_PATTERN_CHARS = 512
 # Below it every whole number is a float of its own; at it two of them share one.
 _EXACT = 2**53
 _WHOLE = re.compile(r"[+-]?\d{1,19}", re.ASCII)
@@ -45,6 +46,11 @@ class Filter:
     column: str
     op: Op
     values: tuple[str, ...]
+
+    @property
+    def is_pattern(self) -> bool:
+        """Whether it has a regular expression, which costs its compilation."""
+        return self.op in (Op.RE, Op.NRE)
 
     def __str__(self) -> str:
         return f"{self.column}{self.op}{','.join(self.values)}"
@@ -145,18 +151,25 @@ def _one(values: list[object], item: Filter) -> pl.Expr:
 def _pattern(column: Column, item: Filter) -> pl.Expr:
     if len(item.values) != 1 or len(item.values[0]) > MAX_PATTERN_CHARS:
         raise BadQuery(f"`{item.column} {item.op}` takes one pattern of at most {MAX_PATTERN_CHARS} characters")
-    pattern = f"^(?s:{item.values[0]})$"
+    found = text_of(column).str.contains(_anchored(item.values[0]))
+    return found if item.op is Op.RE else ~found
+
+
+@lru_cache(maxsize=256)
+def _anchored(given: str) -> str:
+    """The pattern between anchors, once it is known to compile; that may take longer than all rows do to match."""
+    pattern = f"^(?s:{given})$"
     try:
         # The empty probe compiles the pattern now, so that a bad one is the caller's error and not a failed query;
         # bare as well, as `a)|(b` would compile only inside the brackets and undo the anchors.
-        for text in (item.values[0], pattern):
+        for text in (given, pattern):
             pl.Series([""]).str.contains(text)
     except pl.exceptions.PolarsError as error:
         raise BadQuery(
-            f"the pattern {item.values[0][:80]!r} does not compile: {str(error).splitlines()[0][:200]}"
+            f"the pattern {given[:80]!r} does not compile: {str(error).splitlines()[0][:200]}",
+            remedy="write a regular expression without look-around or back-references",
         ) from error
-    found = text_of(column).str.contains(pattern)
-    return found if item.op is Op.RE else ~found
+    return pattern
 
 
 def _typed(value: str, column: Column) -> object:

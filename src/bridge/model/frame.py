@@ -80,7 +80,8 @@ class Frame:
 
     def select(self, names: tuple[str, ...]) -> Frame:
         """The named columns only, each once, in the order given."""
-        columns = tuple(column for name in dict.fromkeys(names) if (column := self.schema.get(name)))
+        known = {column.name: column for column in self.schema.columns}
+        columns = tuple(known[name] for name in dict.fromkeys(names) if name in known)
         return replace(
             self,
             data=self.data.select([column.name for column in columns]),

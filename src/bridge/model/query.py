@@ -75,7 +75,8 @@ class Query:
         span = (self.span.start.timestamp(), self.span.end.timestamp()) if self.span else None
         # Apart, not as text: `a = "x,y"` and `a = x or y` read the same but are two questions.
         filters = sorted((item.column, item.op.value, item.values) for item in self.filters)
-        parts = (self.dataset, span, self.step_ms, filters, self.columns, sorted(self.params))
+        thinned = (self.step_ms, self.max_points, self.series, self.agg)
+        parts = (self.dataset, span, thinned, filters, self.columns, sorted(self.params))
         return f"{self.dataset}|{hashlib.sha256(repr(parts).encode()).hexdigest()[:32]}"
 
     def named(self, dataset: str) -> Query:

@@ -94,11 +94,13 @@ def _number_bytes(series: pl.Series) -> int:
 def _scalars(frame: Frame) -> pl.DataFrame:
     """The frame as texts, booleans, whole milliseconds and the numbers JSON has."""
     changed: list[pl.Expr] = []
+    # Asked for once: Polars makes the whole mapping anew each time.
+    dtypes = frame.data.schema
     for column in frame.schema.columns:
         col = pl.col(column.name)
         if column.type is ColumnType.TIME:
             changed.append(col.to_physical() // 1_000)
-        elif column.type is ColumnType.NUMBER and number_type(frame.data.schema[column.name]) == "float64":
+        elif column.type is ColumnType.NUMBER and number_type(dtypes[column.name]) == "float64":
             changed.append(col.cast(pl.Float64))
     return frame.data.with_columns(changed)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
 import polars as pl
@@ -30,11 +30,12 @@ def split(frame: Frame, by: tuple[str, ...], measures: tuple[str, ...], *, max_s
     """
     by, measures = tuple(dict.fromkeys(by)), tuple(dict.fromkeys(measures))
     time = _time_of(frame, "a time series")
-    values = [_column(frame, name, ColumnType.NUMBER) for name in measures]
+    columns = {column.name: column for column in frame.schema.columns}
+    values = [_column(frame, name, columns, ColumnType.NUMBER) for name in measures]
     if not values:
         raise BadQuery(f"{_called(frame)} has no number to draw over time", remedy="ask for it as a table")
     keys = [_LABEL + name for name in by]
-    labels = [text_of(_column(frame, name)).alias(key) for name, key in zip(by, keys, strict=True)]
+    labels = [text_of(_column(frame, name, columns)).alias(key) for name, key in zip(by, keys, strict=True)]
     names = [*dict.fromkeys((time.name, *measures))]
     # A list of names is looked up; `select` builds and runs a query plan, which a panel's few rows do not repay.
     data = frame.data.select(*names, *labels) if labels else frame.data[:, names]
@@ -257,8 +258,8 @@ def _named(frame: Frame, names: tuple[str, ...], kind: ColumnType | None = None)
     return next((columns[name] for name in names if name in columns), None)
 
 
-def _column(frame: Frame, name: str, kind: ColumnType | None = None) -> Column:
-    column = frame.schema.get(name)
+def _column(frame: Frame, name: str, columns: Mapping[str, Column], kind: ColumnType | None = None) -> Column:
+    column = columns.get(name)
     if column is None:
         raise BadQuery(
             f"{_called(frame)} has no column `{name}`", remedy=f"its columns are {', '.join(frame.schema.names)}"

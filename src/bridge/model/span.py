@@ -15,6 +15,7 @@ EARLIEST = datetime(1, 1, 2, tzinfo=UTC)
 LATEST = datetime(9999, 12, 30, tzinfo=UTC)
 
 _NUMBER = re.compile(r"[+-]?\d+(\.\d*)?([eE][+-]?\d+)?")
+_US = timedelta(microseconds=1)
 # Digits decide the unit: 10^11 s is the year 5138, 10^11 ms is 1973; the same factor separates ms, µs and ns.
 _UNITS_US = ((1e11, 1e6), (1e14, 1e3), (1e17, 1.0))
 _NANOSECOND_US = 1e-3
@@ -40,6 +41,14 @@ class Span:
     def seconds(self) -> float:
         """Length in seconds."""
         return (self.end - self.start).total_seconds()
+
+    def widened(self, step_s: float) -> Span:
+        """The span from the last whole step before its start to the first one after its end, since the epoch."""
+        # Whole microseconds: a product of floats may lie on the wrong side of the instant it was rounded from.
+        step_us = round(step_s * 1e6)
+        if step_us <= 0:
+            return self
+        return Span(_floor(self.start, step_us), _ceil(self.end, step_us))
 
     def contains(self, other: Span) -> bool:
         """Whether all of `other` lies in this span."""
@@ -114,3 +123,19 @@ def _epoch_us(value: float, name: str) -> float:
     if isinstance(value, int):
         return value * int(scale_us) if scale_us >= 1 else value // 1_000
     return value * scale_us
+
+
+def _floor(instant: datetime, step_us: int) -> datetime:
+    """The last whole step that is not after the instant; the calendar's beginning where there is none."""
+    try:
+        return EPOCH + (instant - EPOCH) // _US // step_us * step_us * _US
+    except OverflowError:
+        return min(instant, EARLIEST)
+
+
+def _ceil(instant: datetime, step_us: int) -> datetime:
+    """The first whole step that is not before the instant; the calendar's end where there is none."""
+    try:
+        return EPOCH - (EPOCH - instant) // _US // step_us * step_us * _US
+    except OverflowError:
+        return max(instant, LATEST)

@@ -81,7 +81,9 @@ def _schema(frame: Frame) -> dict[str, Any]:
     if frame.ref_id:
         schema["refId"] = frame.ref_id
     schema["meta"] = _meta(frame)
-    schema["fields"] = [_field(frame, column) for column in frame.schema.columns]
+    # Asked for once: Polars makes the whole mapping anew each time.
+    dtypes = frame.data.schema
+    schema["fields"] = [_field(frame, column, dtypes[column.name]) for column in frame.schema.columns]
     return schema
 
 
@@ -96,8 +98,8 @@ def _meta(frame: Frame) -> dict[str, Any]:
     return meta
 
 
-def _field(frame: Frame, column: Column) -> dict[str, Any]:
-    kind = _FRAME_TYPES.get(column.type) or number_type(frame.data.schema[column.name])
+def _field(frame: Frame, column: Column, dtype: pl.DataType) -> dict[str, Any]:
+    kind = _FRAME_TYPES.get(column.type) or number_type(dtype)
     field: dict[str, Any] = {
         "name": column.name,
         "type": _FIELD_TYPES.get(column.type, column.type.value),

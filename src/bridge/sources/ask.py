@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import TypeVar
@@ -18,15 +18,17 @@ from bridge.sources.base import Limits
 from bridge.sources.keeper import Keeper, Kit
 from bridge.sources.present import bind, distinct, long_rows, must_exist, present, select_rows, without
 from bridge.sources.registry import DatasetEntry, Registry
-from bridge.sources.work import run
+from bridge.sources.work import THREAD_CELLS, cells, run
 
-__all__ = ["Answer", "Desk", "run"]
+__all__ = ["Answer", "Desk", "cells", "run"]
 
 log = logging.getLogger("bridge.sources")
 
 T = TypeVar("T")
 
 MAX_DISTINCT = 5_000
+# Datasets that are asked at once where a request names none and so means all.
+TOGETHER = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +107,23 @@ class Desk:
                 remedy="narrow the time range or the filters",
             ) from error
 
+    async def together(self, works: Iterable[Callable[[], Awaitable[T]]], late: T) -> list[T]:
+        """What each of them gives, in order, some at a time; `late` for what is not there at the deadline."""
+        slots = asyncio.Semaphore(TOGETHER)
+
+        async def one(work: Callable[[], Awaitable[T]]) -> T:
+            async with slots:
+                return await work()
+
+        tasks = [asyncio.create_task(one(work)) for work in works]
+        try:
+            if tasks:
+                await asyncio.wait(tasks, timeout=self.limits.deadline_s)
+            return [task.result() if task.done() else late for task in tasks]
+        finally:
+            for task in tasks:
+                task.cancel()
+
     async def frames(self, query: Query) -> list[Frame]:
         """The frames of one query, shaped for its panel.
 
@@ -116,7 +135,7 @@ class Desk:
         entry = self.entry(query.dataset)
         shape = _shape(query, entry)
         frame, bound, notices = await self._fetch(_complete(query, entry))
-        first, *others = await run(frame.rows, lambda: present(frame, bound, shape, self.limits))
+        first, *others = await run(_effort(frame, bound), lambda: present(frame, bound, shape, self.limits))
         return [first.note(*notices), *others]
 
     async def rows(self, query: Query) -> Frame:
@@ -129,7 +148,7 @@ class Desk:
     async def _rows(self, query: Query) -> Frame:
         entry = self.entry(query.dataset)
         frame, bound, notices = await self._fetch(_complete(query, entry))
-        chosen = await run(frame.rows, lambda: long_rows(select_rows(frame, bound), bound, self.limits))
+        chosen = await run(_effort(frame, bound), lambda: long_rows(select_rows(frame, bound), bound, self.limits))
         return replace(chosen, ref_id=query.ref_id).note(*notices)
 
     async def values(self, query: Query, column: str) -> list[str]:
@@ -148,7 +167,7 @@ class Desk:
         if own is not None:
             return list(own[:MAX_DISTINCT])
         frame, bound, _ = await self._fetch(asked)
-        return await run(frame.rows, lambda: distinct(frame, column, bound, MAX_DISTINCT))
+        return await run(_effort(frame, bound), lambda: distinct(frame, column, bound, MAX_DISTINCT))
 
     async def tag_keys(self, query: Query) -> list[Column]:
         """The columns a dataset can be filtered by: those its source names, else its dimensions and measures.
@@ -176,11 +195,11 @@ class Desk:
     async def _fetch(self, query: Query) -> tuple[Frame, Query, tuple[Notice, ...]]:
         keeper = self.keepers[query.dataset]
         if known := keeper.schema:
-            bound, notices = bind(query, known)
+            bound, notices = await _bound(query, known)
             return await keeper.get(bound), bound, notices
         # Nothing is known of the columns yet: fetch first, then bind to what came.
         frame = await keeper.get(replace(query, filters=(), adhoc=(), columns=()))
-        bound, notices = bind(query, frame.schema)
+        bound, notices = await _bound(query, frame.schema)
         return frame, bound, notices
 
     async def invalidate(self, pattern: str) -> int:
@@ -230,3 +249,15 @@ def _shape(query: Query, entry: DatasetEntry) -> Shape:
     if query.shape is Shape.ANNOTATIONS or own is Shape.AUTO:
         return query.shape
     return own
+
+
+async def _bound(query: Query, schema: Schema) -> tuple[Query, tuple[Notice, ...]]:
+    """The query bound to the columns; a pattern is compiled on a thread, which may take longer than all else."""
+    if any(item.is_pattern for item in (*query.filters, *query.adhoc)):
+        return await asyncio.to_thread(bind, query, schema)
+    return bind(query, schema)
+
+
+def _effort(frame: Frame, bound: Query) -> int:
+    """Cells to go through; a pattern counts as many, as each pass compiles it again."""
+    return THREAD_CELLS + 1 if any(item.is_pattern for item in bound.filters) else cells(frame)

@@ -21,13 +21,15 @@ class SchemaValidator:
 
     def check(self, frame: Frame) -> Iterator[Finding]:
         """A blocking finding for each column that is missing or of another type, in the data or in its own schema."""
-        data = frame.data
+        # Asked for once: Polars makes the whole mapping anew each time.
+        dtypes = frame.data.schema
         said = {column.name: column for column in frame.schema.columns}
         for column in {**said, **{column.name: column for column in self.columns}}.values():
-            if column.name not in data.columns:
+            dtype = dtypes.get(column.name)
+            if dtype is None:
                 yield self._block(column, "is missing from the data")
-            elif not _fits(data.schema[column.name], column.type):
-                yield self._block(column, f"is declared {column.type} but holds {data.schema[column.name]}")
+            elif not _fits(dtype, column.type):
+                yield self._block(column, f"is declared {column.type} but holds {dtype}")
             elif column.name not in said:
                 yield self._block(column, "is missing from the frame's schema")
 

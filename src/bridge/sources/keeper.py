@@ -4,14 +4,11 @@ source is down the last good answer is given with the words that say so."""
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
-
-from pydantic import BaseModel, SecretStr
+from datetime import datetime
 
 from bridge.edge.breaker import Breaker
 from bridge.edge.cache import Cache, SingleFlight
@@ -24,20 +21,21 @@ from bridge.errors import (
     PluginFailed,
     SchemaMismatch,
     SourceError,
+    UpstreamRefused,
 )
 from bridge.model.clock import Clock
 from bridge.model.finding import Level
 from bridge.model.frame import Frame, Held, Notice
 from bridge.model.query import Query
 from bridge.model.schema import Schema
-from bridge.model.span import EARLIEST, EPOCH, LATEST, Span
 from bridge.sources.attempt import Patience, attempt
 from bridge.sources.base import DataSource, Limits
+from bridge.sources.identity import settings_tag
 from bridge.sources.leash import Leash
 from bridge.sources.present import in_time_order
 from bridge.sources.registry import DatasetEntry
-from bridge.sources.stale import Trail, marked, state_of
-from bridge.sources.work import run
+from bridge.sources.stale import Trail, marked, spanless, state_of
+from bridge.sources.work import cells, run
 
 log = logging.getLogger("bridge.sources")
 
@@ -47,7 +45,9 @@ CLOSED_FACTOR = 10.0
 RESERVE_RATIO = 0.1
 # Failures in a row that open the breaker; also a source that lets every fetch run into its deadline gets so far.
 FAILURES = 5
-_US = timedelta(microseconds=1)
+# Every column costs the service and the browser some work, however few its rows: more than this is a mistake.
+MAX_COLUMNS = 5_000
+MAX_OWN_BREAKERS = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,14 +86,10 @@ class Keeper:
         self.entry = entry
         self._kit = kit
         self._flight = SingleFlight()
-        self._breaker = Breaker(
-            kit.clock,
-            jitter=kit.jitter,
-            failures=FAILURES,
-            window_s=60.0 + FAILURES * kit.limits.deadline_s,
-        )
+        self._breaker = self._new_breaker()
+        self._own_breakers: dict[str, Breaker] = {}
         self._leash = Leash(entry.name)
-        self._tag = _settings_tag(entry)
+        self._tag = settings_tag(entry)
         self._trail = Trail()
         # Counts the invalidations: what was asked for before one must not be kept after it.
         self._epoch = 0
@@ -209,11 +205,9 @@ class Keeper:
 
     def _align(self, query: Query) -> Query:
         """The pushed span widened to whole refresh intervals, so that a moving `now` still meets its own entry."""
-        # Whole microseconds: a product of floats may lie on the wrong side of the instant it was rounded from.
-        step_us = round(self.refresh_s * 1e6)
-        if query.span is None or step_us <= 0:
+        if query.span is None or self.refresh_s <= 0:
             return query
-        return replace(query, span=Span(_floor(query.span.start, step_us), _ceil(query.span.end, step_us)))
+        return replace(query, span=query.span.widened(self.refresh_s))
 
     def _fresh(self, held: Held, query: Query, *, asked: bool) -> bool:
         ttl_s = self.refresh_s
@@ -227,8 +221,7 @@ class Keeper:
         began_s = self._kit.clock.monotonic_s()
         outcome = "ok"
         try:
-            async with self._breaker.guard():
-                fresh = await self._fetched(query, held)
+            fresh = await self._guarded(query, held)
         except asyncio.CancelledError:
             outcome = "cancelled"
             raise
@@ -246,6 +239,33 @@ class Keeper:
             # Another house may have invalidated what this one was fetching: the cache outlives both.
             await self._kit.cache.set(key, fresh, since=epoch[1])
         return fresh
+
+    async def _guarded(self, query: Query, held: Held | None) -> Held:
+        """A fetch behind the breaker; what one caller's parameters make the far side refuse stays that question's."""
+        if not query.params and not query.filters:
+            async with self._breaker.guard():
+                return await self._fetched(query, held)
+        async with self._breaker.guard():
+            try:
+                async with self._own_breaker(query).guard():
+                    return await self._fetched(query, held)
+            except UpstreamRefused as error:
+                # Towards the dataset's breaker this counts as an answer: the far side is there.
+                refused = error
+        raise refused
+
+    def _own_breaker(self, query: Query) -> Breaker:
+        """The breaker of one question, whatever its span; the questions asked last are remembered."""
+        question = spanless(query)
+        breaker = self._own_breakers.pop(question, None) or self._new_breaker()
+        self._own_breakers[question] = breaker
+        if len(self._own_breakers) > MAX_OWN_BREAKERS:
+            del self._own_breakers[next(iter(self._own_breakers))]
+        return breaker
+
+    def _new_breaker(self) -> Breaker:
+        window_s = 60.0 + FAILURES * self._kit.limits.deadline_s
+        return Breaker(self._kit.clock, jitter=self._kit.jitter, failures=FAILURES, window_s=window_s)
 
     def _measure(self, outcome: str, began_s: float) -> None:
         meters, labels = self._kit.meters, (self.entry.source.name, self.entry.name)
@@ -275,9 +295,9 @@ class Keeper:
         source, name = self.entry.source, self.entry.name
         if not isinstance(frame, Frame):
             raise PluginFailed(f"`{name}`: its plug-in gave {type(frame).__name__} instead of a frame")
-        self._refuse_rows(frame)
+        self._refuse_large(frame)
         frame = replace(source.transform(replace(frame, name=name)), name=name)
-        self._refuse_rows(frame)
+        self._refuse_large(frame)
         result = source.validate(frame)
         if result.blocked:
             texts = "; ".join(finding.text for finding in result.blockers)
@@ -285,9 +305,15 @@ class Keeper:
         warnings = (Notice("warning", finding.text) for finding in result.findings if finding.level is Level.WARN)
         noted = frame.note(*warnings)
         # Once for all who will be given the frame.
-        return await run(noted.rows, lambda: in_time_order(noted))
+        return await run(cells(noted), lambda: in_time_order(noted))
 
-    def _refuse_rows(self, frame: Frame) -> None:
+    def _refuse_large(self, frame: Frame) -> None:
+        columns = max(frame.data.width, len(frame.schema.columns))
+        if columns > MAX_COLUMNS:
+            raise AnswerTooLarge(
+                f"`{self.entry.name}` has {columns} columns, more than the {MAX_COLUMNS} allowed",
+                remedy="declare the `columns` you need",
+            )
         if frame.rows > self._kit.limits.max_rows:
             raise AnswerTooLarge(
                 f"`{self.entry.name}` has more than {self._kit.limits.max_rows} rows",
@@ -345,42 +371,3 @@ class Keeper:
 
     def _count(self, result: str) -> None:
         self._kit.meters.cache.labels(self.entry.name, result).inc()
-
-
-def _settings_tag(entry: DatasetEntry) -> str:
-    """Differs between settings that could give another answer; what is the same over a reload keeps its answers."""
-    source, spec = entry.source, entry.spec
-    options = [_told_apart(source.options), _told_apart(spec.options)]
-    parts = (source.kind, source.version, options, spec.columns, spec.params, str(source.tools.base_dir))
-    return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
-
-
-def _told_apart(value: object) -> object:
-    """The options as plain values; a secret counts as what it is, since another credential may see other data."""
-    match value:
-        case SecretStr():
-            return value.get_secret_value()
-        case BaseModel():
-            return {name: _told_apart(getattr(value, name)) for name in type(value).model_fields}
-        case dict():
-            return {key: _told_apart(item) for key, item in value.items()}
-        case list() | tuple():
-            return [_told_apart(item) for item in value]
-        case _:
-            return value
-
-
-def _floor(instant: datetime, step_us: int) -> datetime:
-    """The last whole step that is not after the instant; the calendar's beginning where there is none."""
-    try:
-        return EPOCH + (instant - EPOCH) // _US // step_us * step_us * _US
-    except OverflowError:
-        return min(instant, EARLIEST)
-
-
-def _ceil(instant: datetime, step_us: int) -> datetime:
-    """The first whole step that is not before the instant; the calendar's end where there is none."""
-    try:
-        return EPOCH - (EPOCH - instant) // _US // step_us * step_us * _US
-    except OverflowError:
-        return max(instant, LATEST)

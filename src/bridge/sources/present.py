@@ -32,10 +32,11 @@ def bind(query: Query, schema: Schema) -> tuple[Query, tuple[Notice, ...]]:
         if schema.get(item.column) is None
     )
     bound = tuple(item for item in query.adhoc if schema.get(item.column) is not None)
-    for name in query.columns:
-        must_exist(name, schema, query, "columns")
-    for name in query.series or ():
-        must_exist(name, schema, query, "series")
+    known = set(schema.names)
+    for where, names in (("columns", query.columns), ("series", query.series or ())):
+        for name in names:
+            if name not in known:
+                must_exist(name, schema, query, where)
     filters = query.filters + bound
     for item in filters:
         expression(item, schema)
@@ -149,7 +150,8 @@ def long_rows(frame: Frame, query: Query, limits: Limits) -> Frame:
     if query.max_points is None or query.agg is Agg.NONE or time is None or not measures:
         return _capped(table(frame, query), limits)
     whole = frame.data.drop_nulls(time.name)
-    by = [name for name in _series_columns(frame.schema, query) if name in frame.schema.names]
+    known = set(frame.schema.names)
+    by = [name for name in _series_columns(frame.schema, query) if name in known]
     parts = _parts(whole, by, len(measures), limits)
     adds_up = query.agg is not None and query.agg.adds_up and whole.height > 0
     if not adds_up and max((part.height for part in parts), default=0) <= query.max_points:
@@ -181,11 +183,12 @@ def _picked(part: pl.DataFrame, time: Column, measures: tuple[Column, ...], quer
     if part.height <= points:
         return part
     chosen: list[pl.Series] = []
+    dtypes = part.schema
     for measure in measures[:points]:
         thin, _ = downsample(_line(part, time, measure), points // len(measures[:points]), agg=None, span=query.span)
         # Found again by time and value, as a row number would be lost on the way; a NaN has become a gap.
         value = pl.col(measure.name)
-        rows = part.select(time.name, value.fill_nan(None) if part.schema[measure.name].is_float() else value)
+        rows = part.select(time.name, value.fill_nan(None) if dtypes[measure.name].is_float() else value)
         first = rows.with_row_index(_ROW).unique([time.name, measure.name], keep="first")
         chosen.append(first.join(thin.data, on=[time.name, measure.name], how="semi", nulls_equal=True)[_ROW])
     return part[pl.concat(chosen).unique().sort()]
@@ -195,7 +198,8 @@ def _joined(
     frame: Frame, parts: list[pl.DataFrame], by: list[str], time: Column, measures: tuple[Column, ...], query: Query
 ) -> tuple[Frame, pl.DataFrame]:
     """The buckets of every series, and the frame with the columns they have."""
-    by = [name for name in by if name != time.name and name not in [measure.name for measure in measures]]
+    taken = {time.name, *(measure.name for measure in measures)}
+    by = [name for name in by if name not in taken]
     columns = {column.name: column for column in frame.schema.columns}
     out = []
     for part in parts:
@@ -245,7 +249,8 @@ def _timeseries(frame: Frame, query: Query, limits: Limits) -> list[Frame]:
 def _measures(schema: Schema, query: Query) -> tuple[Column, ...]:
     wanted = [column for column in schema.with_role(Role.MEASURE) if column.type is ColumnType.NUMBER]
     if query.columns:
-        wanted = [column for column in wanted if column.name in query.columns]
+        names = set(query.columns)
+        wanted = [column for column in wanted if column.name in names]
     return tuple(wanted)
 
 

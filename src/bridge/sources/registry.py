@@ -36,6 +36,8 @@ log = logging.getLogger("bridge.sources")
 OPEN_S = 15.0
 CLOSE_S = 5.0
 MAX_NAME_CHARS = 200
+# Near misses among more names than these would take longer to find than anyone wants to wait.
+MAX_HINTED = 300
 Loc = tuple[str | int, ...]
 
 
@@ -139,9 +141,11 @@ class Registry:
                     f"source `{broken.config.name}` is not running: {broken.error}",
                     remedy="`bridge sources list` shows every source and plug-in with its error",
                 )
-        raise UnknownDataset(f"there is no dataset `{target[:80]}`", remedy=self._hint(target[:MAX_NAME_CHARS]))
+        raise UnknownDataset(f"there is no dataset `{target[:80]}`", hint=lambda: self._hint(target[:MAX_NAME_CHARS]))
 
     def _hint(self, target: str) -> str:
+        if len(self.datasets) > MAX_HINTED:
+            return "GET /api/v1/datasets lists what there is"
         names = {name: name for name in self.datasets}
         if "." not in target:
             names |= {name.partition(".")[2]: name for name in self.datasets}
@@ -276,7 +280,7 @@ def _options(
 
 def _told(error: ValidationError, loc: Loc, model: type[Options] | None = None) -> Iterator[Problem]:
     """One problem per error, without the values: they may be secrets."""
-    for item in error.errors(include_url=False):
+    for item in error.errors(include_url=False, include_context=False, include_input=False):
         key = ".".join(map(str, item["loc"]))
         text = item["msg"]
         if item["type"] == "extra_forbidden":

@@ -30,7 +30,7 @@ class Trail:
     def remember(self, query: Query, key: str, fetched_s: float) -> None:
         """Notes the answer that stands in the cache under `key`."""
         self._steps.pop(key, None)
-        self._steps[key] = _Step(_spanless(query), query.span, fetched_s)
+        self._steps[key] = _Step(spanless(query), query.span, fetched_s)
         if len(self._steps) > MAX_STEPS:
             del self._steps[next(iter(self._steps))]
 
@@ -45,7 +45,7 @@ class Trail:
         """
         if query.span is None:
             return []
-        question, asked = _spanless(query), query.span
+        question, asked = spanless(query), query.span
         found = [
             (_shared_s(step.span, asked), step.fetched_s, key, step.span)
             for key, step in self._steps.items()
@@ -58,8 +58,9 @@ class Trail:
         return (now_s - step.fetched_s for step in self._steps.values())
 
 
-def _spanless(query: Query) -> str:
-    return replace(query, span=None, step_ms=None).key
+def spanless(query: Query) -> str:
+    """Equal for the same question over other spans and at other resolutions."""
+    return replace(query, span=None, step_ms=None, max_points=None).key
 
 
 def _shared_s(one: Span, other: Span) -> float:

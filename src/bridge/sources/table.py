@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -143,15 +143,16 @@ def typed(raw: pl.DataFrame, columns: tuple[Column, ...]) -> tuple[pl.DataFrame,
     Shape:  values that cannot be converted are null, with one notice per column.
     Errors: SchemaMismatch when a column is missing, or when none of its values can be converted.
     """
+    names = dict.fromkeys(raw.columns)
     for column in columns:
-        check_has(raw.columns, column)
+        check_has(names, column)
     losses = Losses()
     data = convert(raw, columns, losses)
     losses.check()
     return data, losses.notices()
 
 
-def check_has(names: Sequence[str], column: Column, where: str = "") -> None:
+def check_has(names: Collection[str], column: Column, where: str = "") -> None:
     """The data has the column.
 
     Errors: SchemaMismatch naming the column and what is there instead.
@@ -168,9 +169,10 @@ def check_has(names: Sequence[str], column: Column, where: str = "") -> None:
 def convert(raw: pl.DataFrame, columns: Iterable[Column], losses: Losses) -> pl.DataFrame:
     """One piece of a table in its declared types; a missing column is all null, losses are counted only."""
     out: list[pl.Series] = []
+    there = {series.name: series for series in raw.get_columns()}
     for column in columns:
         name = far_name(column)
-        series = raw[name] if name in raw.columns else pl.Series(name, [None]).new_from_index(0, raw.height)
+        series = there[name] if name in there else pl.Series(name, [None]).new_from_index(0, raw.height)
         values, present = converted(series, column.type)
         losses.add(column, series, values, present)
         out.append(values.alias(column.name))
@@ -235,10 +237,11 @@ def infer(raw: pl.DataFrame) -> tuple[Column, ...]:
     """
     check_names(raw.columns)
     columns: list[Column] = []
+    has_time = False
     for series in raw.get_columns():
         kind = _type_of(series)
-        has_time = any(column.role is Role.TIME for column in columns)
         columns.append(Column(series.name, kind, role=_role_of(series.name, kind, has_time=has_time)))
+        has_time = has_time or columns[-1].role is Role.TIME
     return tuple(columns)
 
 

@@ -6,12 +6,21 @@ import asyncio
 from collections.abc import Callable
 from typing import TypeVar
 
+from bridge.model.frame import Frame
+
 T = TypeVar("T")
 
-# Below this many rows the work is shorter than a hop to a thread and back.
-THREAD_ROWS = 20_000
+# Below this many cells the work is shorter than a hop to a thread and back.
+THREAD_CELLS = 100_000
+# A column costs something before its first value is looked at: about as much as this many values.
+COLUMN_ROWS = 100
 
 
-async def run(rows: int, work: Callable[[], T]) -> T:
-    """`work()` here, or on a thread when it has many rows to go through, so that the loop stays free."""
-    return await asyncio.to_thread(work) if rows > THREAD_ROWS else work()
+def cells(*frames: Frame) -> int:
+    """How much there is to go through: the values, where a column with hardly any still counts as some."""
+    return sum(frame.data.width * max(frame.rows, COLUMN_ROWS) for frame in frames)
+
+
+async def run(cells: int, work: Callable[[], T]) -> T:
+    """`work()` here, or on a thread when it has many cells to go through, so that the loop stays free."""
+    return await asyncio.to_thread(work) if cells > THREAD_CELLS else work()

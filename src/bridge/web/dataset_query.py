@@ -122,6 +122,7 @@ class _Reader:
         self, dataset: str, spec: DatasetSpec, schema: Schema | None, pairs: Sequence[tuple[str, str]]
     ) -> None:
         self.dataset, self.spec, self.schema, self.pairs = dataset, spec, schema, pairs
+        self.columns = {column.name: column for column in schema.columns} if schema else {}
         self.notices: list[Notice] = []
 
     def all(self, name: str) -> list[str]:
@@ -188,12 +189,10 @@ class _Reader:
         return query_of(self.dataset, dict(payload), self.spec, self.schema)
 
     def _must_be_column(self, key: str) -> None:
-        column = self.schema.get(key) if self.schema else None
+        column = self.columns.get(key)
         if column is not None and column.role is not Role.TIME:
             return
-        near = difflib.get_close_matches(
-            key, [*PARAMETERS, *(p.name for p in self.spec.params), *(self.schema.names if self.schema else ())], n=1
-        )
+        near = difflib.get_close_matches(key, [*PARAMETERS, *(p.name for p in self.spec.params), *self.columns], n=1)
         better = _SYNONYMS.get(key) or (near[0] if near else "")
         hint = f"did you mean `{better}`?" if better else f"GET /api/v1/datasets/{self.dataset}/schema lists them"
         raise BadQuery(f"{self.dataset} has no parameter or column `{key[:80]}`", remedy=hint)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+from functools import partial
 from typing import Any
 
 from bridge.errors import BridgeError
@@ -18,7 +18,7 @@ AGGS = ("auto", *Agg)
 async def metrics(desk: Desk) -> list[dict[str, Any]]:
     """Every dataset with the form of its payload."""
     # At the same time, as each that is not known yet may take its source's whole deadline.
-    schemas = await asyncio.gather(*(known(desk, name) for name in desk.keepers))
+    schemas = await desk.together([partial(known, desk, name) for name in desk.keepers], None)
     return [
         {"label": name, "value": name, "payloads": payloads(keeper.entry.spec, schema)}
         for (name, keeper), schema in zip(desk.keepers.items(), schemas, strict=True)

@@ -16,6 +16,7 @@ from aiohttp.http_parser import RawRequestMessage
 
 from bridge.errors import NotReady, SettingsError
 from bridge.web.protocol import Tally, Wire, WireLimits, WireServer, refusal_body
+from bridge.web.sending import in_pieces
 from bridge.web.tls import TlsFiles, TlsReloader
 
 log = logging.getLogger("bridge.web")
@@ -229,7 +230,7 @@ class Front:
             return _parting(wire, _not_ready())
         lease.task = task
         try:
-            return _parting(wire, await lease.house.handler(request))
+            return _parting(wire, in_pieces(await lease.house.handler(request)))
         except web.HTTPException as answer:
             _parting(wire, answer)
             raise

@@ -37,6 +37,8 @@ MAX_NAME_CHARS = 256
 # A filter costs a pass over all rows, and a pattern its compilation, before anything can be refused.
 MAX_FILTERS = 100
 MAX_PATTERNS = 10
+MAX_REQUEST_PATTERNS = 20
+MAX_HINTS = 10
 MAX_STEP_MS = 10**13
 _CHOICE = re.compile(r"\\.|\(((?:\\.|[^\\()])+)\)|\{([^{}]+)\}", re.S)
 
@@ -179,9 +181,10 @@ def query_of(target: str, payload: dict[str, Any], spec: DatasetSpec, schema: Sc
     lines = _lines(payload.get("filter"))
     _refuse_many(len(lines))
     filters = [item for text in lines if (item := _written_filter(text))]
-    names = {param.name for param in spec.params}
+    taken = {param.name for param in spec.params} | set(RESERVED)
+    columns = {column.name: column for column in schema.columns} if schema else {}
     for key, value in payload.items():
-        column = schema.get(key) if schema and key not in RESERVED and key not in names else None
+        column = None if key in taken else columns.get(key)
         if column is not None and column.role is not Role.TIME and (found := _compared(value, column)):
             filters.append(Filter(key, Op.EQ, found))
     series = parts(payload.get("series"), "series")
@@ -252,9 +255,24 @@ def shape_of(body: QueryBody, item: Target) -> Shape:
 
 
 async def ask(desk: Desk, prepared: list[Query | Answer]) -> list[Answer]:
-    """Answers in the order of the targets; those that failed before asking keep their place."""
-    answers = iter(await desk.ask([item for item in prepared if isinstance(item, Query)]))
+    """Answers in the order of the targets; those that failed before asking keep their place.
+
+    Errors: BadQuery when the request has too many patterns.
+    """
+    queries = [item for item in prepared if isinstance(item, Query)]
+    _refuse_patterns(queries)
+    answers = iter(await desk.ask(queries))
     return [item if isinstance(item, Answer) else next(answers) for item in prepared]
+
+
+def _refuse_patterns(queries: Iterable[Query]) -> None:
+    """Bounds what one request can make the regex engine compile."""
+    patterns = {item.values for query in queries for item in (*query.filters, *query.adhoc) if item.is_pattern}
+    if len(patterns) > MAX_REQUEST_PATTERNS:
+        raise BadQuery(
+            f"the request has {len(patterns)} different patterns, {MAX_REQUEST_PATTERNS} are allowed",
+            remedy="use fewer of them, or `=` with several values",
+        )
 
 
 def refuse_rows(answers: list[Answer], max_rows: int) -> int:
@@ -280,10 +298,13 @@ def wire(answers: list[Answer], aliases: dict[str, str]) -> list[dict[str, Any]]
     if failed and len(failed) == len(answers):
         raise failed[0]
     answers = _joined_graph(answers)
-    out = []
+    out: list[dict[str, Any]] = []
+    failures = 0
     for answer in answers:
         if answer.error is not None:
-            out.append(error_frame(answer))
+            # Looking for near misses takes a while: a panel of unknown names gets some of them.
+            failures += 1
+            out.append(error_frame(answer, hinted=failures <= MAX_HINTS))
             continue
         for frame in answer.frames:
             alias = aliases.get(answer.query.ref_id)
@@ -291,13 +312,13 @@ def wire(answers: list[Answer], aliases: dict[str, str]) -> list[dict[str, Any]]
     return out
 
 
-def error_frame(answer: Answer) -> dict[str, Any]:
+def error_frame(answer: Answer, *, hinted: bool = True) -> dict[str, Any]:
     """An empty frame that carries the error of its target."""
     error = answer.error
     if error is None:
         raise ValueError("the answer has no error")
     meta = {
-        "notices": [{"severity": "error", "text": error.sentence}],
+        "notices": [{"severity": "error", "text": error.sentence if hinted else error.message}],
         "custom": {"error": error.code, "status": error.status},
     }
     return {

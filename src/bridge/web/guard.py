@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 import secrets
@@ -12,6 +13,7 @@ import structlog
 from aiohttp import web
 from polars.exceptions import PanicException
 
+from bridge.edge.meters import Meters
 from bridge.errors import BadRequest, BridgeError, MethodNotAllowed, Misdirected, NotFound, NotReady
 from bridge.web import reply
 from bridge.web.keys import CONFIG, METERS, PANEL, REQUEST_ID
@@ -32,7 +34,7 @@ async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
     structlog.contextvars.bind_contextvars(request_id=request_id)
     meters = request.app[METERS]
     route = _route(request)
-    meters.busy += 1
+    _count_in(meters)
     _note_panel(request)
     status = 499
     try:
@@ -44,12 +46,26 @@ async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
             response.headers["Server"] = "bridge"
         return response
     finally:
-        meters.busy -= 1
         spent_s = time.perf_counter() - began_s
         meters.requests.labels(route, _method(request), str(status)).inc()
         meters.request_seconds.labels(route).observe(spent_s)
         if (panel := request.get(PANEL)) is not None:
             meters.panel(panel[0], panel[1], spent_s)
+
+
+def _count_in(meters: Meters) -> None:
+    """Counts the request until its answer has left, so that answers which nobody takes count as load.
+
+    aiohttp runs every request in a task of its own, which is done when the answer has been written or cannot be.
+    """
+    task = asyncio.current_task()
+    assert task is not None  # noqa: S101 middlewares are coroutines
+    task.add_done_callback(lambda _: _count_out(meters))
+    meters.busy += 1
+
+
+def _count_out(meters: Meters) -> None:
+    meters.busy -= 1
 
 
 async def _answer(request: web.Request, handler: Handler, request_id: str) -> web.StreamResponse:

@@ -25,6 +25,7 @@ from bridge.errors import (
     SettingsError,
     UnsupportedEncoding,
 )
+from bridge.web.sending import WriteDeadline
 
 log = logging.getLogger("bridge.web")
 
@@ -36,12 +37,13 @@ class WireLimits:
     """Bounds of every connection.
 
     `linger_s` is how long an unread rest of a body is thrown away after the answer: closing at once would reset
-    the connection and take the answer with it.
+    the connection and take the answer with it. `write_s` is how long a client may take nothing of its answer.
     """
 
     header_s: float = 10.0
     keepalive_s: float = 75.0
     linger_s: float = 2.0
+    write_s: float = 30.0
     max_connections: int = 2000
     max_line_bytes: int = 65_536
     max_field_bytes: int = 8_190
@@ -155,6 +157,7 @@ class Wire(web.RequestHandler):
         "_limits",
         "_on_end",
         "_raw",
+        "_sending",
         "_server",
         "last",
     )
@@ -180,6 +183,7 @@ class Wire(web.RequestHandler):
         self._busy = 0
         self._content: StreamReader | None = None
         self._on_end: Callable[[], None]
+        self._sending = WriteDeadline(limits.write_s, self.abort)
         self.last = False  # the present answer is the last one on this connection
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -192,10 +196,21 @@ class Wire(web.RequestHandler):
         self._watch_head()
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """Stops the clock and frees the place under the cap."""
+        """Stops the clocks and frees the place under the cap."""
         self._unwatch_head()
+        self._sending.stop()
         self._server.dismiss(self)
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """More is written than leaves: from now on the client must take some of it."""
+        super().pause_writing()
+        self._sending.start(self._raw)
+
+    def resume_writing(self) -> None:
+        """Enough has left."""
+        super().resume_writing()
+        self._sending.moved()
 
     def data_received(self, data: bytes) -> None:
         """Feeds the parser; while a head is awaited its bytes and seconds are counted."""
@@ -224,6 +239,7 @@ class Wire(web.RequestHandler):
     def ended(self) -> None:
         """The answer has been written."""
         self._busy -= 1
+        self._sending.start(self._raw)
         if self.last and self._awaits_head():
             self.force_close()
 

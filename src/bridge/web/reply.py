@@ -54,9 +54,9 @@ def _too_large(amount: str, limit_bytes: int) -> AnswerTooLarge:
     )
 
 
-async def send_json(request: web.Request, build: Callable[[], Any], rows: int) -> web.Response:
-    """A JSON data answer, built and written on a thread when it has many rows."""
-    return await send(request, await run(rows, lambda: dumps(build())))
+async def send_json(request: web.Request, build: Callable[[], Any], cells: int) -> web.Response:
+    """A JSON data answer, built and written on a thread when it has many cells."""
+    return await send(request, await run(cells, lambda: dumps(build())))
 
 
 async def send(

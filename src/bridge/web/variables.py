@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -26,6 +26,8 @@ NAME_KEYS = ("target", "dataset", "metric", "type")
 MAX_OPTIONS = 5_000
 # Of a dashboard's queries so many datasets are looked at; each costs a question.
 MAX_DATASETS = 500
+# Where the dashboard names no dataset, all of them are asked, if they are no more than this.
+MAX_FANNED_OUT = 100
 Params = tuple[tuple[str, tuple[str, ...]], ...]
 Pair = tuple[str, str]
 
@@ -174,7 +176,10 @@ def datasets_in(desk: Desk, queries: Iterable[Target] | None) -> dict[str, Param
             # A variable that is not filled in yet names no dataset: the other queries decide.
             continue
         found[entry.name] = _params(entry, item)
-    return found or dict.fromkeys(desk.keepers, ())
+    if found or len(desk.keepers) <= MAX_FANNED_OUT:
+        return found or dict.fromkeys(desk.keepers, ())
+    # Among so many only those whose columns are known already: nobody named any of them.
+    return {name: () for name, keeper in desk.keepers.items() if keeper.schema is not None}
 
 
 def _params(entry: DatasetEntry, item: Target) -> Params:
@@ -202,9 +207,10 @@ async def tag_keys(desk: Desk, asked: TagsBody) -> list[Pair]:
             # A source that is down takes no part; the others' columns are still there to filter by.
             return []
 
-    work = (one(name, params) for name, params in datasets_in(desk, asked.queries).items())
+    work = [partial(one, name, params) for name, params in datasets_in(desk, asked.queries).items()]
     found: dict[str, str] = {}
-    for columns in await asyncio.gather(*work):
+    none: list[Column] = []
+    for columns in await desk.together(work, none):
         for column in columns:
             found.setdefault(column.name, str(column.type))
     return sorted(found.items())
@@ -225,8 +231,8 @@ async def tag_values(desk: Desk, asked: TagsBody, span: Span | None) -> list[str
         except BridgeError as error:
             return error
 
-    work = (one(name, params) for name, params in datasets_in(desk, asked.queries).items())
-    answers = [answer for answer in await asyncio.gather(*work) if answer is not None]
+    work = [partial(one, name, params) for name, params in datasets_in(desk, asked.queries).items()]
+    answers = [answer for answer in await desk.together(work, None) if answer is not None]
     good = [answer for answer in answers if isinstance(answer, list)]
     if good:
         return sorted({text for answer in good for text in answer if text})[:MAX_OPTIONS]

@@ -9,6 +9,7 @@ import os
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -18,7 +19,7 @@ import polars as pl
 import pytest
 from pydantic import ValidationError
 
-from bridge.errors import AnswerTooLarge, BadQuery, SchemaMismatch, SourceError, UpstreamTooLarge
+from bridge.errors import AnswerTooLarge, BadQuery, SchemaMismatch, SourceError, UpstreamTooLarge, UpstreamUnavailable
 from bridge.model.clock import SystemClock
 from bridge.model.filters import parse_filter
 from bridge.model.frame import TIME_DTYPE, Frame
@@ -27,6 +28,7 @@ from bridge.model.schema import Column, ColumnType, Param, Role
 from bridge.model.span import Span
 from bridge.sources.base import DatasetSpec, Limits, Tools
 from bridge.sources.builtin.files import FilesDataset, FilesOptions, FilesSource
+from bridge.sources.builtin.files.content import Budget, Held, Pool, blocks
 from bridge.sources.builtin.files.csv_text import Dialect
 from bridge.sources.builtin.files.paths import Format, Place, find
 from bridge.sources.builtin.files.reading import Job, read
@@ -552,7 +554,7 @@ async def test_a_file_that_grows_is_narrowed_from_then_on(make: Make, write: Wri
 
 async def test_the_sizes_it_remembers_are_bounded(make: Make, write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bridge.sources.builtin.files.source.MAX_MEASURED", 2)
-    source = make("{param.n}.csv", params=(Param("n"),))
+    source = make("{param.n}.csv", (Column("a", ColumnType.NUMBER),), params=(Param("n"),))
     for n in "abc":
         write(f"{n}.csv", "a\n1\n")
         await source.fingerprint(Query("s.d", params=(("n", (n,)),)))
@@ -588,7 +590,7 @@ async def test_ping_counts_the_files_and_says_what_is_missing(make: Make, write:
     write("b.csv", "a\n1\n")
     ping = await source.ping()
     assert (ping.ok, ping.text) == (True, "2 files")
-    templated = make("{param.n}.csv", params=(Param("n"),))
+    templated = make("{param.n}.csv", RUNS, params=(Param("n"),))
     await templated.open()
     assert (await templated.ping()).ok
 
@@ -635,6 +637,7 @@ def test_when_nobody_waits_any_more_the_reading_ends(write: Write, tmp_path: Pat
         cap_bytes=1_000,
         max_rows=10,
         stop=threading.Event(),
+        held=Held(Pool(1_000)),
     )
     assert read(job).data.height == 1
     job.stop.set()
@@ -642,14 +645,28 @@ def test_when_nobody_waits_any_more_the_reading_ends(write: Write, tmp_path: Pat
         read(job)
 
 
-async def test_concurrent_first_reads_publish_one_schema(make: Make, write: Write) -> None:
+async def test_of_concurrent_first_reads_the_first_to_end_publishes_its_columns(make: Make, write: Write) -> None:
     write("a.csv", "a\n1\n")
-    write("b.csv", "a\nx\n")
-    source = make("{param.n}.csv", params=(Param("n"),))
-    frames = await asyncio.gather(*(ask(source, params=(("n", (n,)),)) for n in "ab"))
+
+    class Swapping(ThreadPoolExecutor):
+        """One thread: two look-ups, a reading, and a second one of a file that has changed since."""
+
+        jobs = 0
+
+        def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Any:
+            self.jobs += 1
+            if self.jobs == 4:
+                super().submit(write, "a.csv", "a\nx\n")
+            return super().submit(fn, *args, **kwargs)
+
+    asyncio.get_running_loop().set_default_executor(Swapping(1))
+    source = make("a.csv")
+    frames = await asyncio.gather(ask(source), ask(source))
+    kinds = [frame.schema.columns[0].type for frame in frames]
+    assert sorted(kinds) == [ColumnType.NUMBER, ColumnType.STRING]
     schema = source.schema("d")
     assert schema is not None
-    assert schema.columns in [frame.schema.columns for frame in frames]
+    assert schema.columns[0].type == ColumnType.NUMBER
 
 
 async def test_what_is_read_at_once_is_bounded(make: Make, write: Write) -> None:
@@ -675,6 +692,89 @@ async def test_a_gzip_bomb_is_stopped_while_it_unfolds(make: Make, write: Write,
     source = make("a.csv.gz", columns, hold_bytes=hold_bytes, limits=Limits(max_bytes=2 * 1024 * 1024))
     with pytest.raises(UpstreamTooLarge, match=r"`a.csv.gz` holds more than the 33,554,432 bytes"):
         await ask(source, filters=(parse_filter("a>1"),))
+
+
+async def test_gzip_that_unfolds_further_than_tables_do_is_refused_when_it_would_be_held(
+    make: Make, write: Write
+) -> None:
+    write("a.csv.gz", gzip.compress(b"a\n" + b"1\n" * 40_000_000, 1))
+    columns = (Column("a", ColumnType.NUMBER),)
+    with pytest.raises(UpstreamTooLarge, match="more than 67,108,864 bytes and to more than 100 times its size"):
+        await ask(make("a.csv.gz", columns))
+    streamed = make("a.csv.gz", columns, hold_bytes=0)
+    assert (await ask(streamed, filters=(parse_filter("a>1"),))).rows == 0, "what is streamed is not held"
+
+
+def test_gzip_that_unfolds_far_is_read_while_it_is_small(write: Write, tmp_path: Path) -> None:
+    write("a.csv.gz", gzip.compress(b"a\n" + b"1\n" * 1_000_000))
+    (file,) = find(Place(tmp_path, tmp_path), "a.csv.gz", Format.AUTO).files
+    assert sum(map(len, blocks(file, Budget(10_000_000), streamed=False))) == 2_000_002
+
+
+def test_gzip_files_read_at_once_share_one_bound_and_give_it_back(write: Write, tmp_path: Path) -> None:
+    write("a.csv.gz", gzip.compress(b"a\n" + b"1\n" * 300))
+    write("b.csv.gz", b"no gzip at all \xff")
+    (file, bad) = find(Place(tmp_path, tmp_path), "*", Format.AUTO).files
+    pool = Pool(1_000)
+    with Held(pool) as first:
+        assert len(list(blocks(file, Budget(1_000, first), streamed=False))) == 1
+        with (
+            pytest.raises(UpstreamUnavailable, match=r"`a.csv.gz` has to wait: .* hold 1,000 bytes together"),
+            Held(pool) as second,
+        ):
+            list(blocks(file, Budget(1_000, second), streamed=False))
+        assert pool.held_bytes == 602
+        list(blocks(file, Budget(1_000, first), streamed=True))
+        list(blocks(bad, Budget(1_000, first), streamed=False))
+        assert pool.held_bytes == 602, "plain and streamed files are bounded by other means"
+    assert pool.held_bytes == 0
+
+
+@pytest.mark.parametrize("columns", [(Column("a", ColumnType.NUMBER),), ()])
+@pytest.mark.parametrize(
+    ("name", "hold_bytes"), [("a.csv.gz", 1_000_000), ("a.json.gz", 1_000_000), ("a.json.gz", 0)]
+)
+async def test_a_reading_waits_for_a_better_time_while_others_hold_too_much_gzip(
+    make: Make, write: Write, name: str, hold_bytes: int, columns: tuple[Column, ...]
+) -> None:
+    write(name, gzip.compress(json.dumps([{"a": 1}] * 60).encode() if "json" in name else b"a\n" + b"1\n" * 300))
+    source = make(name, columns, limits=Limits(max_bytes=64), hold_bytes=hold_bytes)
+    (file,) = find(Place(source.tools.base_dir, source.tools.base_dir), name, Format.AUTO).files
+    with Held(source._pool) as other:
+        other.take(600, file)
+        with pytest.raises(UpstreamUnavailable, match="has to wait"):
+            await ask(source)
+    assert (await ask(source)).rows > 0
+
+
+@pytest.mark.parametrize("hold_bytes", [1_000_000, 0])
+@pytest.mark.parametrize("name", ["[ab].json.gz", "[ab].csv.gz"])
+async def test_one_source_can_be_asked_for_gzip_again_and_again(
+    make: Make, write: Write, name: str, hold_bytes: int
+) -> None:
+    content = json.dumps([{"a": 1}] * 60) if "json" in name else "a\n" + "1\n" * 300
+    assert 512 < len(content) <= 1_024
+    for letter in "ab":
+        write(name.replace("[ab]", letter), gzip.compress(content.encode()))
+    source = make(name, limits=Limits(max_bytes=64 if hold_bytes == 0 else 128), hold_bytes=hold_bytes)
+    rows = {(await ask(source)).rows for _ in range(3)}
+    assert rows == {120 if "json" in name else 600}
+    declared = make(name, (Column("a", ColumnType.NUMBER),), limits=source.tools.limits, hold_bytes=hold_bytes)
+    assert {(await ask(declared)).rows for _ in range(3)} == rows
+
+
+def test_a_path_with_parameters_needs_declared_columns(make: Make) -> None:
+    with pytest.raises(ValueError, match="needs declared `columns`, since each file could have others") as info:
+        make("{param.n}.csv", params=(Param("n"),))
+    assert info.value.loc == ("datasets", "d", "columns")  # type: ignore[attr-defined]
+
+
+async def test_each_file_of_a_path_with_parameters_is_read_by_the_declared_columns(make: Make, write: Write) -> None:
+    write("a.csv", "a,b\n1,2\n")
+    write("b.csv", "a,c\nx,3\n")
+    source = make("{param.n}.csv", (Column("a", ColumnType.STRING),), params=(Param("n"),))
+    values = [(await ask(source, params=(("n", (n,)),))).data["a"].to_list() for n in "ab"]
+    assert values == [["1"], ["x"]]
 
 
 async def test_a_parquet_bomb_is_stopped_before_it_unfolds(make: Make, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import io
 import json
 import os
 import re
+import threading
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,11 +19,14 @@ from bridge.model.clock import SystemClock
 from bridge.model.query import Query
 from bridge.model.schema import Column, ColumnType, Param
 from bridge.sources.base import DatasetSpec, Tools
-from bridge.sources.builtin.files import FilesDataset, FilesOptions, FilesSource
-from bridge.sources.builtin.files.content import Budget, blocks
-from bridge.sources.builtin.files.paths import Format, Found
+from bridge.sources.builtin.files import FilesDataset, FilesOptions, FilesSource, parquet
+from bridge.sources.builtin.files.content import Budget, Held, Pool, blocks
+from bridge.sources.builtin.files.csv_text import Dialect
+from bridge.sources.builtin.files.paths import Format, Found, Matches, Place, find
+from bridge.sources.builtin.files.reading import Job, read
 
 A = (Column("a", ColumnType.NUMBER),)
+V = (Column("v", ColumnType.STRING),)
 PARAMS = (Param("n"), Param("m", default="usual"))
 
 
@@ -206,7 +210,7 @@ async def test_a_parameter_cannot_leave_its_part_of_the_path(tmp_path: Path, val
     (tmp_path / "runs").mkdir()
     (tmp_path / ".hidden.csv").write_text("a\n1\n")
     with pytest.raises(BadQuery, match="the parameter `n` cannot be"):
-        await source(tmp_path, "runs/{param.n}.csv").collect(Query("s.d", params=(("n", (value,)),)))
+        await source(tmp_path, "runs/{param.n}.csv", A).collect(Query("s.d", params=(("n", (value,)),)))
 
 
 async def test_a_parameter_is_taken_literally(tmp_path: Path) -> None:
@@ -214,18 +218,18 @@ async def test_a_parameter_is_taken_literally(tmp_path: Path) -> None:
         (tmp_path / f"{name}.csv").write_text(f"v\nis {name}\n")
     for value in ("a", "*", "[ab]", "ü %2e"):
         for path in ("{param.n}.csv", "{param.n}.c*"):
-            frame = await source(tmp_path, path).collect(Query("s.d", params=(("n", (value,)),)))
+            frame = await source(tmp_path, path, V).collect(Query("s.d", params=(("n", (value,)),)))
             assert frame.data["v"].to_list() == [f"is {value}"]
     with pytest.raises(SourceError, match=r"no file matches '\?.csv'"):
-        await source(tmp_path, "{param.n}.csv").collect(Query("s.d", params=(("n", ("?",)),)))
+        await source(tmp_path, "{param.n}.csv", A).collect(Query("s.d", params=(("n", ("?",)),)))
 
 
 async def test_a_parameter_needs_one_value_or_a_default(tmp_path: Path) -> None:
     (tmp_path / "usual.csv").write_text("a\n1\n")
-    assert (await source(tmp_path, "{param.m}.csv").collect(Query("s.d"))).rows == 1
+    assert (await source(tmp_path, "{param.m}.csv", A).collect(Query("s.d"))).rows == 1
     for params in ((), (("n", ("a", "b")),)):
         with pytest.raises(BadQuery, match="the parameter `n` needs exactly one value"):
-            await source(tmp_path, "{param.n}.csv").collect(Query("s.d", params=params))
+            await source(tmp_path, "{param.n}.csv", A).collect(Query("s.d", params=params))
 
 
 async def test_what_is_not_there_is_said(tmp_path: Path) -> None:
@@ -311,6 +315,56 @@ def test_a_file_swapped_after_it_was_looked_at_is_refused(tmp_path: Path) -> Non
         with pytest.raises(SourceError, match=wanted) as info:
             list(blocks(found(tmp_path / name), Budget(100), streamed=True))
         assert str(tmp_path) not in info.value.message
+
+
+@pytest.mark.parametrize("narrowed", [True, False])
+@pytest.mark.parametrize("columns", [A, ()])
+@pytest.mark.parametrize("name", ["x.csv", "x.parquet"])
+def test_a_folder_swapped_for_a_link_after_its_file_was_found_is_refused(
+    tmp_path: Path, name: str, columns: tuple[Column, ...], narrowed: bool
+) -> None:
+    base, outside = tmp_path / "base", tmp_path / "secret"
+    content = parquet_bytes() if name.endswith("parquet") else b"a\n1\n"
+    for folder in (base / "runs", outside):
+        folder.mkdir(parents=True)
+        (folder / name).write_bytes(content)
+    matches = find(Place(base, base), f"runs/{name}", Format.AUTO)
+    (base / "runs").rename(base / "old")
+    (base / "runs").symlink_to(outside)
+    with pytest.raises(SourceError, match=f"`runs/{name}` cannot be read: not a directory"):
+        read(job(matches, columns, narrowed=narrowed))
+    if name == "x.parquet":
+        with pytest.raises(SourceError, match="not a directory"):
+            parquet.sample_piece(matches.files[0])
+
+
+@pytest.mark.parametrize("narrowed", [True, False])
+def test_a_file_that_was_replaced_by_another_one_after_it_was_found_is_read(tmp_path: Path, narrowed: bool) -> None:
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "x.csv").write_text("a\n1\n")
+    matches = find(Place(tmp_path, tmp_path), "runs/x.csv", Format.AUTO)
+    (tmp_path / "new").write_text("a\n2\n")
+    (tmp_path / "new").replace(tmp_path / "runs" / "x.csv")
+    assert read(job(matches, A, narrowed=narrowed)).data["a"].to_list() == [2]
+
+
+def job(matches: Matches, columns: tuple[Column, ...], *, narrowed: bool) -> Job:
+    return Job(
+        dataset="s.d",
+        matches=matches,
+        declared=columns,
+        known=None,
+        dialect=Dialect(),
+        rows_path=None,
+        narrowed=narrowed,
+        span=None,
+        filters=(),
+        columns=(),
+        cap_bytes=10_000_000,
+        max_rows=100_000,
+        stop=threading.Event(),
+        held=Held(Pool(10_000_000)),
+    )
 
 
 @pytest.mark.parametrize("hold_bytes", [1_000_000, 0])

@@ -18,7 +18,7 @@ from bridge.model.frame import Frame, Notice
 from bridge.model.query import Query
 from bridge.model.schema import Column, ColumnType, Schema
 from bridge.model.wire import wire_frame
-from bridge.sources.ask import Answer, run
+from bridge.sources.ask import Answer, cells, run
 from bridge.web import body, dataset_query, forms, grafana, infinity, reply, snapshots
 from bridge.web.dataset_query import DEFAULT_PAGE_ROWS, MAX_PAGE_ROWS, Asked
 from bridge.web.keys import CACHE, CLOCK, DESK, METERS, REQUEST_ID
@@ -113,8 +113,12 @@ async def _send(request: web.Request, asked: Asked) -> web.Response:
     else:
         frame = _limited(await request.app[DESK].rows(asked.query), asked.limit_rows)
     _count(request, asked.query, frame.rows)
-    reply.refuse_large(request, render.answer_bytes_estimate(frame))
-    payload, tag = await run(frame.rows, lambda: _tagged(_rendered(frame, asked.format, cursor)))
+
+    def written() -> tuple[bytes, str]:
+        reply.refuse_large(request, render.answer_bytes_estimate(frame))
+        return _tagged(_rendered(frame, asked.format, cursor))
+
+    payload, tag = await run(cells(frame), written)
     headers = {"ETag": tag, **_said((*frame.meta.notices, *asked.notices))}
     return await _finish(request, asked, payload, TYPES[asked.format], headers)
 
@@ -123,10 +127,13 @@ async def _send_frames(request: web.Request, asked: Asked) -> web.Response:
     found = await request.app[DESK].frames(asked.query)
     first, *others = (_limited(frame, asked.limit_rows) for frame in found)
     frames = [first.note(*asked.notices), *others]
-    rows = sum(frame.rows for frame in frames)
-    _count(request, asked.query, rows)
-    reply.refuse_large(request, sum(map(render.answer_bytes_estimate, frames)))
-    payload, tag = await run(rows, lambda: _tagged(render.frames_json(frames)))
+    _count(request, asked.query, sum(frame.rows for frame in frames))
+
+    def written() -> tuple[bytes, str]:
+        reply.refuse_large(request, sum(map(render.answer_bytes_estimate, frames)))
+        return _tagged(render.frames_json(frames))
+
+    payload, tag = await run(cells(*frames), written)
     return await _finish(request, asked, payload, reply.JSON_TYPE, {"ETag": tag})
 
 
@@ -232,8 +239,9 @@ async def batch(request: web.Request) -> web.Response:
         request.app[DESK], [item.query if isinstance(item, Asked) else item for item in prepared]
     )
     answers = [_with(answer, item) for answer, item in zip(answers, prepared, strict=True)]
-    rows = grafana.refuse_rows(answers, request.app[DESK].limits.max_rows)
-    return await reply.send_json(request, lambda: {"results": _results(answers, request[REQUEST_ID])}, rows)
+    grafana.refuse_rows(answers, request.app[DESK].limits.max_rows)
+    size = cells(*(frame for answer in answers for frame in answer.frames))
+    return await reply.send_json(request, lambda: {"results": _results(answers, request[REQUEST_ID])}, size)
 
 
 async def _prepared(request: web.Request, item: BatchItem, name: str) -> Asked | Answer:

@@ -7,6 +7,7 @@ from aiohttp import web
 from bridge.errors import BadRequest
 from bridge.model.query import Query
 from bridge.model.schema import Shape
+from bridge.sources.ask import cells
 from bridge.web import body, forms, grafana, panel, reply, simplejson, variables
 from bridge.web.handlers.json_bodies import (
     AnnotationsBody,
@@ -48,8 +49,9 @@ async def query(request: web.Request) -> web.Response:
     prepared = await panel.prepare(desk, asked, request.app[CLOCK].now())
     answers = await grafana.ask(desk, prepared)
     aliases = {item.refId: item.alias for item in asked.targets if item.alias}
-    rows = grafana.refuse_rows(answers, desk.limits.max_rows)
-    return await reply.send_json(request, lambda: grafana.wire(answers, aliases), rows)
+    grafana.refuse_rows(answers, desk.limits.max_rows)
+    size = cells(*(frame for answer in answers for frame in answer.frames))
+    return await reply.send_json(request, lambda: grafana.wire(answers, aliases), size)
 
 
 def _note_panel(request: web.Request, asked: QueryBody) -> None:
@@ -99,5 +101,5 @@ async def annotation_list(request: web.Request) -> web.Response:
         # This protocol has no place for a word beside the annotations.
         raise failed
     frames = [frame for answer in answers for frame in answer.frames]
-    rows = grafana.refuse_rows(answers, request.app[DESK].limits.max_rows)
-    return await reply.send_json(request, lambda: simplejson.listed(frames, asked.annotation), rows)
+    grafana.refuse_rows(answers, request.app[DESK].limits.max_rows)
+    return await reply.send_json(request, lambda: simplejson.listed(frames, asked.annotation), cells(*frames))

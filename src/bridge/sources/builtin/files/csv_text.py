@@ -141,7 +141,8 @@ def _parsed(
 ) -> pl.DataFrame:
     # Names of our own, as a file may leave one out (the index column that pandas writes).
     own = [f"c{i}" for i in range(len(head.names))]
-    kept = [(a, b) for a, b in zip(own, head.names, strict=True) if b and (wanted is None or b in wanted)]
+    asked = None if wanted is None else set(wanted)
+    kept = [(a, b) for a, b in zip(own, head.names, strict=True) if b and (asked is None or b in asked)]
     blank = _checked(data, line, head, found)
     source = head.separator.join(own).encode() + b"\n" + data
     try:

@@ -82,17 +82,18 @@ def _reconciled(dataset: str, known: Known, fresh: Known, *, has_rows: bool) -> 
             f"the columns of `{dataset}` have changed: {', '.join(changes)}",
             remedy="correct the files, declare the dataset's `columns`, or reload to publish the new columns",
         )
-    columns = [_opened(column, known, decided) for column in known.columns]
-    new = [name for name in now if name not in {column.name for column in known.columns}]
+    has_time = any(column.role is Role.TIME for column in known.columns)
+    columns = [_opened(column, known, decided, has_time=has_time) for column in known.columns]
+    published = {column.name for column in known.columns}
+    new = [name for name in now if name not in published]
     text = f"new columns are left out until the next reload: {shown_names(new)}"
     notices = (Notice("info", text),) if new else ()
     return Known(_one_time(columns), known.open - decided.keys()), notices
 
 
-def _opened(column: Column, known: Known, decided: Mapping[str, Column]) -> Column:
+def _opened(column: Column, known: Known, decided: Mapping[str, Column], *, has_time: bool) -> Column:
     """An open column with the type it has now; the time axis stays where it was published."""
     if column.name not in known.open or column.name not in decided:
         return column
     now = decided[column.name]
-    has_time = any(other.role is Role.TIME for other in known.columns)
     return replace(now, role=None) if has_time and now.role is Role.TIME else now

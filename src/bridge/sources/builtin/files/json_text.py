@@ -159,7 +159,8 @@ def _dig(rows: Sequence[dict[str, Any]], wanted: Iterable[str]) -> None:
 def _piece(rows: Sequence[dict[str, Any]], found: Found, wanted: Sequence[str] | None) -> Piece:
     _dig(rows, wanted or ())
     keys = dict.fromkeys(key for row in rows for key in row)
-    names = [key for key in keys if wanted is None or key in wanted]
+    asked = None if wanted is None else set(wanted)
+    names = [key for key in keys if asked is None or key in asked]
     if len(names) > MAX_COLUMNS:
         raise UpstreamInvalid(
             f"`{found.shown}` has {len(names):,} different keys in its rows, over the limit of {MAX_COLUMNS:,}",

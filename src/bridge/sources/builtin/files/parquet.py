@@ -13,7 +13,7 @@ from bridge.model.filters import Filter, expression
 from bridge.model.frame import DTYPES
 from bridge.model.schema import Column, ColumnType, Role, Schema
 from bridge.model.span import EPOCH, Span
-from bridge.sources.builtin.files.content import Piece, unreadable
+from bridge.sources.builtin.files.content import Piece, opened, unreadable
 from bridge.sources.builtin.files.paths import Found
 from bridge.sources.table import SAMPLE_ROWS, far_name
 
@@ -62,15 +62,17 @@ def scanned_pieces(
     Errors: UpstreamInvalid when it is no complete Parquet file, SourceError when it cannot be read.
     """
     try:
-        scan = pl.scan_parquet(found.path, glob=False, hive_partitioning=False)
-        schema = scan.collect_schema()
-        there = tuple(schema.names())
-        names = [name for name in there if wanted is None or name in wanted]
-        keep = _pushed(schema, columns, span, filters)
-        scan = scan.select(names) if keep is None else scan.filter(keep).select(names)
-        yield Piece(there, pl.DataFrame(schema={name: schema[name] for name in names}))
-        if names:
-            yield from (Piece(there, batch) for batch in scan.collect_batches(chunk_size=BATCH_ROWS))
+        # Polars gets the open file: by its path it would follow links.
+        with opened(found) as file:
+            scan = pl.scan_parquet(file, glob=False, hive_partitioning=False)
+            schema = scan.collect_schema()
+            there = tuple(schema.names())
+            names = [name for name in there if wanted is None or name in wanted]
+            keep = _pushed(schema, columns, span, filters)
+            scan = scan.select(names) if keep is None else scan.filter(keep).select(names)
+            yield Piece(there, pl.DataFrame(schema={name: schema[name] for name in names}))
+            if names:
+                yield from (Piece(there, batch) for batch in scan.collect_batches(chunk_size=BATCH_ROWS))
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
         raise _broken(found) from error
     except OSError as error:
@@ -83,7 +85,8 @@ def sample_piece(found: Found) -> Piece:
     Errors: as `scanned_pieces`.
     """
     try:
-        table = pl.scan_parquet(found.path, glob=False, hive_partitioning=False).head(SAMPLE_ROWS).collect()
+        with opened(found) as file:
+            table = pl.scan_parquet(file, glob=False, hive_partitioning=False).head(SAMPLE_ROWS).collect()
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
         raise _broken(found) from error
     except OSError as error:

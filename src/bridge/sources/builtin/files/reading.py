@@ -14,7 +14,7 @@ from bridge.model.frame import Notice, empty_frame
 from bridge.model.schema import Column, ColumnType, Role, Schema
 from bridge.model.span import Span
 from bridge.sources.builtin.files import csv_text, json_text, parquet
-from bridge.sources.builtin.files.content import BLOCK_BYTES, Budget, Piece, blocks
+from bridge.sources.builtin.files.content import BLOCK_BYTES, Budget, Held, Piece, blocks
 from bridge.sources.builtin.files.inferred import Known, settled
 from bridge.sources.builtin.files.paths import Format, Found, Matches
 from bridge.sources.table import Losses, check_has, convert, far_name, shown_names
@@ -43,6 +43,7 @@ class Job:
     cap_bytes: int
     max_rows: int
     stop: threading.Event
+    held: Held
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,12 @@ def read(job: Job) -> Reading:
 
     Errors: SourceError and its subclasses naming the file, AnswerTooLarge over the row limit.
     """
+    # Here and not where it is awaited: who asked may be gone while the thread still reads.
+    with job.held:
+        return _read(job)
+
+
+def _read(job: Job) -> Reading:
     notices = tuple(_link_notice(name) for name in job.matches.links[:1])
     if job.declared:
         answer = _gathered(job, job.declared, _streams(job, job.declared))
@@ -69,7 +76,7 @@ def read(job: Job) -> Reading:
         heads = [piece for found in job.matches.files for piece in _sampled(job, found)]
     else:
         # Read once: types are settled over all files before the first value is converted.
-        budget = Budget(job.cap_bytes)
+        budget = Budget(job.cap_bytes, job.held)
         wholes = [(found, list(_pieces(job, found, budget, ()))) for found in job.matches.files]
         heads = [piece for _, pieces in wholes for piece in pieces]
     known, changed = settled(job.dataset, job.matches.files, job.known, heads)
@@ -83,9 +90,11 @@ def _streams(job: Job, columns: tuple[Column, ...]) -> Iterator[tuple[Found, Ite
     of its own; what is held adds up.
     """
     shown = _shown(job, columns)
-    budget = Budget(job.cap_bytes)
+    budget = Budget(job.cap_bytes, job.held)
     for found in job.matches.files:
-        yield found, _pieces(job, found, Budget(job.cap_bytes) if job.narrowed else budget, shown)
+        yield found, _pieces(job, found, Budget(job.cap_bytes, job.held) if job.narrowed else budget, shown)
+        if job.narrowed:
+            job.held.give_back()
 
 
 def _late(columns: Sequence[Column], names: Sequence[str]) -> tuple[Notice, ...]:
@@ -135,10 +144,11 @@ def _sampled(job: Job, found: Found) -> Iterator[Piece]:
         yield parquet.sample_piece(found)
         return
     head = None
-    for piece in _pieces(job, found, Budget(job.cap_bytes), (), sample=True):
+    for piece in _pieces(job, found, Budget(job.cap_bytes, job.held), (), sample=True):
         head = piece
         if piece.table.height:
             break
+    job.held.give_back()
     if head is not None:
         yield head
 

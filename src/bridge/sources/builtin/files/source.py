@@ -20,6 +20,7 @@ from bridge.model.frame import Frame, Meta
 from bridge.model.query import Query
 from bridge.model.schema import Role, Schema
 from bridge.sources.base import DatasetSpec, DataSource, Options, Ping, Tools
+from bridge.sources.builtin.files.content import Held, Pool
 from bridge.sources.builtin.files.csv_text import Dialect
 from bridge.sources.builtin.files.inferred import Known
 from bridge.sources.builtin.files.paths import Format, Matches, Place, check_template, filled, find, names_params
@@ -70,6 +71,14 @@ class FilesDataset(Options):
         return value
 
 
+class NeedsColumns(ValueError):
+    """A dataset whose columns cannot be told from its files; `loc` is the place below the source."""
+
+    def __init__(self, table: str) -> None:
+        super().__init__("a path with parameters needs declared `columns`, since each file could have others")
+        self.loc = ("datasets", table, "columns")
+
+
 class FilesSource(DataSource):
     """A folder, a file or a pattern of CSV, TSV, JSON, NDJSON and Parquet files."""
 
@@ -82,8 +91,12 @@ class FilesSource(DataSource):
         super().__init__(name, options, datasets, tools)
         self._known: dict[str, Known] = {}
         self._measured_bytes: OrderedDict[tuple[object, ...], int] = OrderedDict()
-        for spec in datasets.values():
-            check_template(self._place(spec), self._dataset(spec).path, spec.params)
+        self._pool = Pool(self._cap_bytes)
+        for table, spec in datasets.items():
+            path = self._dataset(spec).path
+            check_template(self._place(spec), path, spec.params)
+            if names_params(path) and not spec.columns:
+                raise NeedsColumns(table)
 
     async def open(self) -> None:
         """Looks at the files' sizes, which decide what `narrow` does."""
@@ -185,10 +198,15 @@ class FilesSource(DataSource):
             span=query.span,
             filters=query.filters,
             columns=query.columns,
-            cap_bytes=self.tools.limits.max_bytes * CAP_RATIO,
+            cap_bytes=self._cap_bytes,
             max_rows=self.tools.limits.max_rows,
             stop=threading.Event(),
+            held=Held(self._pool),
         )
+
+    @property
+    def _cap_bytes(self) -> int:
+        return self.tools.limits.max_bytes * CAP_RATIO
 
     def _keep(self, table: str, before: Known | None, reading: Reading) -> None:
         # Of two first readings at once the first to end publishes its columns.
