@@ -86,9 +86,8 @@ class UnknownDataset(NotFound):
     code = "unknown_dataset"
 
     def __init__(self, message: str, *, remedy: str = "", hint: Callable[[], str] | None = None) -> None:
-        self._hint = hint
-        self._remedy = remedy
         super().__init__(message, remedy=remedy)
+        self._hint = hint
 
     @property
     def remedy(self) -> str:
