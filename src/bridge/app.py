@@ -7,6 +7,7 @@ import logging
 import os
 import random
 from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,16 @@ class Sources:
     registry: Registry
     pool: UpstreamPool
     tools: Tools
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Every source is started, and closed again at the end."""
+        try:
+            await self.registry.open()
+            yield
+        finally:
+            await self.registry.aclose()
+            await self.pool.aclose()
 
 
 def size_of(value: Any) -> int:
@@ -152,11 +163,9 @@ def create_app(loaded: Loaded, world: World, cache: Cache | None = None) -> web.
 
 def _sources_ctx(sources: Sources, desk: Desk, world: World) -> Callable[[web.Application], AsyncIterator[None]]:
     async def run(_: web.Application) -> AsyncIterator[None]:
-        await sources.registry.open()
-        world.meters.watch(desk.statuses)
-        yield
-        await sources.registry.aclose()
-        await sources.pool.aclose()
+        async with sources.running():
+            world.meters.watch(desk.statuses)
+            yield
 
     return run
 

@@ -38,12 +38,8 @@ def _with_desk(config: Path, work: Callable[[Desk, Sources, World], Awaitable[T]
         loaded = load_settings(config, env=os.environ)
         sources = build_sources(loaded, world)
         desk = build_desk(sources, world, build_cache(loaded, world))
-        await sources.registry.open()
-        try:
+        async with sources.running():
             return await work(desk, sources, world)
-        finally:
-            await sources.registry.aclose()
-            await sources.pool.aclose()
 
     try:
         return asyncio.run(run())
@@ -58,10 +54,7 @@ def list_(
 ) -> None:
     """Sources of a settings file, asked whether they are there; without one, the installed plug-ins."""
     if config is None:
-        plugins = [
-            {"kind": p.kind, "package": p.package, "ok": p.error is None, "error": p.error}
-            for p in discover().values()
-        ]
+        plugins = [plugin.listed() for plugin in discover().values()]
         _show("Plug-ins", ("kind", "package", "ok", "error"), plugins, as_json=as_json)
         return
     found = _with_desk(config, _pinged)

@@ -206,9 +206,10 @@ class SingleFlight:
                 self._leave(key, flight)
                 flight.task.cancel()
 
-    def forget(self, key: Hashable) -> None:
-        """Whoever comes from now on starts anew; those who wait already get what they wait for."""
-        self._flights.pop(key, None)
+    def forget(self, matches: Callable[[Any], object]) -> None:
+        """Whoever comes from now on for a matching key starts anew; those who wait already get what they wait for."""
+        for key in [key for key in self._flights if matches(key)]:
+            del self._flights[key]
 
     def _start(self, key: Hashable, make: Callable[[], Awaitable[Any]]) -> _Flight:
         async def work() -> Any:
@@ -236,8 +237,7 @@ class Cache:
     def __init__(self, store: BoundedMemoryCache) -> None:
         self._store = store
         self._flights = SingleFlight()
-        self._filling: dict[str, object] = {}
-        # Patterns that were invalidated, newest last, and how many there were in all.
+        # What was invalidated, newest last, and how often that was in all.
         self._forgotten: deque[Callable[[str], object]] = deque(maxlen=MAX_FORGOTTEN)
         self.generation = 0
         self._hits = 0
@@ -282,7 +282,7 @@ class Cache:
 
     async def delete(self, key: str) -> bool:
         """Whether there was something to forget."""
-        self._give_up(key)
+        self._forget(lambda other: other == key)
         return bool(await self._store.delete(key))
 
     async def invalidate(self, pattern: str) -> int:
@@ -293,10 +293,7 @@ class Cache:
         if len(pattern) > MAX_PATTERN_CHARS:
             raise BadQuery(f"a pattern has at most {MAX_PATTERN_CHARS} characters, this one has {len(pattern)}")
         matches = re.compile(fnmatch.translate(pattern)).match
-        self._forgotten.append(matches)
-        self.generation += 1
-        for key in [key for key in self._filling if matches(key)]:
-            self._give_up(key)
+        self._forget(matches)
         keys = [key for key in self._store.live_keys() if matches(key)]
         for key in keys:
             await self._store.delete(key)
@@ -310,17 +307,13 @@ class Cache:
         return await self._flights.run(key, lambda: self._fill(key, make, ttl_s))
 
     async def _fill(self, key: str, make: Callable[[], Awaitable[T]], ttl_s: float | None) -> T:
-        mark = self._filling[key] = object()
-        try:
-            value = await make()
-            # What was fetched before an invalidation is what the invalidation was about.
-            if self._filling.get(key) is mark:
-                await self.set(key, value, ttl_s)
-            return value
-        finally:
-            if self._filling.get(key) is mark:
-                del self._filling[key]
+        since = self.generation
+        value = await make()
+        await self.set(key, value, ttl_s, since=since)
+        return value
 
-    def _give_up(self, key: str) -> None:
-        self._filling.pop(key, None)
-        self._flights.forget(key)
+    def _forget(self, matches: Callable[[str], object]) -> None:
+        """What is being made for these keys is not kept, and not given to those who come from now on."""
+        self._forgotten.append(matches)
+        self.generation += 1
+        self._flights.forget(matches)

@@ -20,8 +20,6 @@ from bridge.sources.present import bind, distinct, long_rows, must_exist, presen
 from bridge.sources.registry import DatasetEntry, Registry
 from bridge.sources.work import THREAD_CELLS, cells, run
 
-__all__ = ["Answer", "Desk", "cells", "run"]
-
 log = logging.getLogger("bridge.sources")
 
 T = TypeVar("T")

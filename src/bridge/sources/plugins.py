@@ -23,6 +23,10 @@ class Plugin:
     cls: type[DataSource] | None = None
     error: str | None = None
 
+    def listed(self) -> dict[str, str | bool | None]:
+        """The plug-in as a row of a list."""
+        return {"kind": self.kind, "package": self.package, "ok": self.error is None, "error": self.error}
+
 
 def discover(points: Iterable[EntryPoint] | None = None) -> dict[str, Plugin]:
     """All plug-ins of the entry-point group, by kind; one that cannot be used carries its error.

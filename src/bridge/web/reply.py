@@ -13,7 +13,7 @@ from aiohttp import web
 from isal import isal_zlib
 
 from bridge.errors import AnswerTooLarge, BridgeError, MethodNotAllowed, NotReady, UpstreamRefused
-from bridge.sources.ask import run
+from bridge.sources.work import run
 from bridge.web.keys import CONFIG
 
 JSON_TYPE = "application/json"

@@ -69,7 +69,4 @@ def _failed(entry: SourceEntry, error: str | None) -> dict[str, Any]:
 
 def plugins_view(desk: Desk) -> list[dict[str, Any]]:
     """Every installed plug-in, with its error if it cannot be loaded."""
-    return [
-        {"kind": plugin.kind, "package": plugin.package, "ok": plugin.error is None, "error": plugin.error}
-        for plugin in desk.registry.plugins.values()
-    ]
+    return [plugin.listed() for plugin in desk.registry.plugins.values()]

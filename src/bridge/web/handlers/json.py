@@ -7,7 +7,7 @@ from aiohttp import web
 from bridge.errors import BadRequest
 from bridge.model.query import Query
 from bridge.model.schema import Shape
-from bridge.sources.ask import cells
+from bridge.sources.work import cells
 from bridge.web import body, forms, grafana, panel, reply, simplejson, variables
 from bridge.web.handlers.json_bodies import (
     AnnotationsBody,
