@@ -13,7 +13,7 @@ import polars as pl
 from bridge.edge.upstream import Answer
 from bridge.errors import AnswerTooLarge, SchemaMismatch, UpstreamTooLarge
 from bridge.model.frame import Notice
-from bridge.sources.builtin.rest.client import Call, Client
+from bridge.sources.builtin.http.client import Call, Client
 from bridge.sources.builtin.rest.paging import Move, Pager
 from bridge.sources.builtin.rest.plan import Plan
 from bridge.sources.builtin.rest.read import Page, read_page

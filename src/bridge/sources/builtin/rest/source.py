@@ -19,7 +19,7 @@ from bridge.model.frame import Frame, Meta
 from bridge.model.query import Query
 from bridge.model.schema import Schema
 from bridge.sources.base import DatasetSpec, DataSource, Options, Ping, Tools
-from bridge.sources.builtin.rest.client import Call, Client
+from bridge.sources.builtin.http.client import Call, Client
 from bridge.sources.builtin.rest.harvest import Harvest
 from bridge.sources.builtin.rest.options import RestDataset, RestOptions
 from bridge.sources.builtin.rest.plan import BadSetting, Plans, compile_plans

@@ -10,8 +10,8 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 from bridge.edge.upstream import Answer
 from bridge.errors import NeedsAuth
 from bridge.sources.base import Tools
-from bridge.sources.builtin.rest.auth import Secret, authority
-from bridge.sources.builtin.rest.options import RestOptions
+from bridge.sources.builtin.http.auth import Secret, authority
+from bridge.sources.builtin.http.options import HttpOptions
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class Call:
 class Client:
     """One far API."""
 
-    def __init__(self, options: RestOptions, tools: Tools) -> None:
+    def __init__(self, options: HttpOptions, tools: Tools) -> None:
         self._deadline_s = options.request_deadline_s
         self._far = tools.upstream(options.url, allow_private=options.allow_private, headers=options.headers)
         self._authority = authority(options.auth, tools.upstream, tools.clock, allow_private=options.allow_private)

@@ -10,8 +10,9 @@ from pydantic import ValidationError
 
 from bridge.errors import NeedsAuth, UpstreamRefused
 from bridge.model.query import Query
-from bridge.sources.builtin.rest.auth import authority
-from bridge.sources.builtin.rest.options import OAuth2Auth, RestOptions
+from bridge.sources.builtin.http.auth import authority
+from bridge.sources.builtin.http.options import OAuth2Auth
+from bridge.sources.builtin.rest.options import RestOptions
 from servers.far import Seen, far, js, text
 from servers.rest_rig import HandClock, rest, tools
 

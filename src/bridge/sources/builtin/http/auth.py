@@ -16,7 +16,7 @@ from bridge.edge.upstream import Upstream
 from bridge.errors import NeedsAuth, UpstreamRefused
 from bridge.model.clock import Clock
 from bridge.sources.base import UpstreamFactory
-from bridge.sources.builtin.rest.options import ApiKeyAuth, BasicAuth, BearerAuth, NoAuth, OAuth2Auth
+from bridge.sources.builtin.http.options import ApiKeyAuth, BasicAuth, BearerAuth, NoAuth, OAuth2Auth
 
 EARLY_S = 30.0
 DEFAULT_LIFE_S = 300.0
