@@ -25,10 +25,13 @@ from bridge.settings import DatasetSettings, LimitSettings, Loaded, load_setting
 from bridge.sources.ask import Desk
 from bridge.sources.base import Limits, Tools
 from bridge.sources.keeper import Kit
+from bridge.sources.poller import Poller
+from bridge.sources.proof import step_problems
 from bridge.sources.registry import (
     DatasetConfig,
     Freshness,
     Plugin,
+    Poll,
     Registry,
     SourceConfig,
     build,
@@ -101,6 +104,8 @@ def _dataset(given: DatasetSettings) -> DatasetConfig:
         given.shape,
         given.description,
         freshness,
+        given.steps,
+        Poll(given.poll.every_s, given.poll.window_s) if given.poll else None,
     )
 
 
@@ -116,7 +121,9 @@ def build_sources(loaded: Loaded, world: World) -> Sources:
     """
     pool = UpstreamPool(user_agent=f"bridge/{__version__}")
     tools = Tools(pool.upstream, world.clock, loaded.base_dir, limits_of(loaded.settings.limits))
-    registry, problems = build(source_configs(loaded), world.plugins, tools)
+    configs = source_configs(loaded)
+    registry, problems = build(configs, world.plugins, tools)
+    problems += step_problems(configs, registry)
     if problems:
         raise SettingsError([loaded.problem(problem.loc, problem.text) for problem in problems])
     return Sources(registry, pool, tools)
@@ -165,7 +172,14 @@ def _sources_ctx(sources: Sources, desk: Desk, world: World) -> Callable[[web.Ap
     async def run(_: web.Application) -> AsyncIterator[None]:
         async with sources.running():
             world.meters.watch(desk.statuses)
-            yield
+            poller = Poller(desk, world.clock, world.meters, jitter=random.random)
+            tasks = [asyncio.create_task(poller.run()), asyncio.create_task(desk.prove())]
+            try:
+                yield
+            finally:
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
 
     return run
 

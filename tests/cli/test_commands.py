@@ -34,7 +34,7 @@ def test_check_says_a_good_file_is_good(config: str) -> None:
     assert code == 0
     assert "lab.runs" in out
     code, out, _ = invoke("check", "--config", config, "--json")
-    assert (code, json.loads(out)) == (0, {"ok": True, "problems": [], "datasets": ["lab.runs"]})
+    assert (code, json.loads(out)) == (0, {"ok": True, "problems": [], "unread": [], "datasets": ["lab.runs"]})
 
 
 def test_check_names_line_key_and_remedy(config: str) -> None:
@@ -49,6 +49,32 @@ def test_check_names_line_key_and_remedy(config: str) -> None:
     code, out, _ = invoke("check", "--config", config, "--json")
     assert code == 2
     assert not json.loads(out)["ok"]
+
+
+def test_check_judges_steps_by_declared_columns_and_by_those_in_the_data(config: str) -> None:
+    """A column that no step has before it is told, wherever the columns are written."""
+    file = Path(config)
+    bare = file.read_text()
+    columns = "\n        columns: [{name: time, type: time}, {name: accuracy, type: number}]"
+    for declared, place in ((columns, "bridge.yaml:10:"), ("", "`lab.runs`: steps[0].rename.acuracy")):
+        file.write_text(f"{bare.rstrip()}{declared}\n        steps: [{{rename: {{acuracy: a}}}}]\n")
+        code, _, err = invoke("check", "--config", config)
+        assert code == 2, err
+        assert place in err
+        assert "did you mean `accuracy`?" in err
+    file.write_text(f"{bare.rstrip()}\n        steps: [{{rename: {{accuracy: a}}}}]\n")
+    assert invoke("check", "--config", config)[0] == 0
+
+
+def test_check_says_which_steps_it_could_not_judge(config: str) -> None:
+    """Data that is not there yet is no mistake of the settings."""
+    file = Path(config)
+    file.write_text(f"{file.read_text().rstrip()}\n        steps: [{{drop: [model]}}]\n")
+    Path(file.parent / "runs.csv").unlink()
+    code, out, err = invoke("check", "--config", config)
+    assert (code, "lab.runs" in out) == (0, True)
+    assert "not checked: the steps of lab.runs: no file matches" in err
+    assert json.loads(invoke("check", "--config", config, "--json")[1])["unread"]
 
 
 def test_check_without_a_file_says_so(tmp_path: Path) -> None:

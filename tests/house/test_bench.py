@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -23,30 +24,83 @@ MEASURED = (
     "`rows_json`",
     "`wire_frame` and orjson",
     "`downsample`",
+    "Steps rename, cast, convert, derive, filter, resample, format",
+    "50,000 points in memory, 1,000 drawn",
+    "50,000 raw points as a frame, `format=frame`",
+    "50,000 raw points as a frame, the JSON plug-in's query",
     "Start to first answer",
-    "Memory (RSS)",
+    "Memory (RSS) 0.5 s after the start",
+    "Memory (RSS) with 2, 4 `rest` sources of 200 rows, asked one after the other",
+    "Memory (RSS) with 2, 4 `rest` sources of 200 rows, all asked in one panel",
 )
+BUILD = ROOT / "benchmarks" / "peers" / "build.py"
+PEERS = ROOT / ".venv-peers"
 
 
-@pytest.mark.slow
-def test_the_benchmark_writes_every_row_above_the_runs_before(tmp_path: Path) -> None:
-    """`--quick` goes through every case over real HTTP; the page then has the new run on top, and five in all."""
-    page = tmp_path / "RESULTS.md"
-    page.write_text(PAGE)
+def quick(page: Path, peers: Path) -> str:
+    """The newest run on the page after one of tiny sizes."""
     done = subprocess.run(
-        [sys.executable, str(ROOT / "benchmarks" / "run.py"), "--quick", "--out", str(page)],
+        [sys.executable, str(ROOT / "benchmarks" / "run.py"), "--quick", "--out", str(page), "--peers", str(peers)],
         capture_output=True,
         text=True,
-        timeout=55,
+        timeout=110,
         check=False,
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    text = page.read_text()
-    titles = re.findall(r"^## (.+)$", text, re.M)
+    return page.read_text().partition("## old run 1")[0]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+def test_the_benchmark_writes_every_row_above_the_runs_before(tmp_path: Path) -> None:
+    """`--quick` goes through every case over real HTTP; the page then has the new run on top, and five in all.
+
+    A peer that is not there leaves its rows without figures, with the reason.
+    """
+    page = tmp_path / "RESULTS.md"
+    page.write_text(PAGE)
+    (tmp_path / "peers").mkdir()
+    (tmp_path / "peers" / "grafana_pandas.failed").write_text("there is no Python for it\n")
+    newest = quick(page, tmp_path / "peers")
+    titles = re.findall(r"^## (.+)$", page.read_text(), re.M)
     assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d UTC, commit .+", titles[0])
     assert titles[1:] == ["old run 1", "old run 2", "old run 3", "old run 4"]
-    newest = text.partition("## old run 1")[0]
     assert [start for start in MEASURED if f"\n| {start}" not in newest] == []
     assert re.search(r"load average before the run \d", newest)
     assert "--quick" in newest
     assert {line.count(" | ") for line in newest.splitlines() if line.startswith("| ")} == {4}
+    absent = [line for line in newest.splitlines() if "| – | – | – |" in line]
+    assert len(absent) == 10
+    assert sum(line.endswith("| left out: there is no Python for it |") for line in absent) == 4
+    assert sum(line.endswith("| left out: not built: `make peers` does |") for line in absent) == 6
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+@pytest.mark.skipif(not (PEERS / "fastapi_pandas").is_dir(), reason="`make peers` has not been run")
+def test_peers_that_were_built_are_measured(tmp_path: Path) -> None:
+    """Both answer what bridge answers, or the run would have ended."""
+    newest = quick(tmp_path / "RESULTS.md", PEERS)
+    assert "left out" not in newest
+    assert newest.count("against") == 1
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+def test_a_peer_that_cannot_be_installed_is_said_and_stops_nothing(tmp_path: Path) -> None:
+    """Without an index nothing can be installed: the reason stands where its environment would."""
+    alone = {name: value for name, value in os.environ.items() if not name.startswith("PIP_")}
+    done = subprocess.run(
+        [sys.executable, str(BUILD), str(tmp_path / "peers")],
+        capture_output=True,
+        text=True,
+        timeout=110,
+        check=False,
+        env={**alone, "PIP_NO_INDEX": "1"},
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert sorted(path.name for path in (tmp_path / "peers").iterdir()) == [
+        "fastapi_pandas.failed",
+        "grafana_pandas.failed",
+    ]
+    assert "ERROR" in (tmp_path / "peers" / "fastapi_pandas.failed").read_text()

@@ -18,6 +18,8 @@ FIXED = {
     ("src/bridge/edge/connect.py", "timeout"): "aiohttp's own parameter",
     ("src/bridge/edge/cache.py", "ttl"): "aiocache's own parameter",
     ("src/bridge/sources/builtin/rest/options.py", "size"): "the settings' word for the rows of a page",
+    ("src/bridge/sources/transform/options.py", "limit"): "the settings' word for the step",
+    ("src/bridge/sources/transform/options.py", "duration"): "the settings' word for a way to show seconds",
 }
 MAX_LINES = 400
 

@@ -11,8 +11,12 @@ import yaml
 from tests.house.generated import DOCS, PAGES, commands
 from typer.testing import CliRunner
 
+from bridge.app import source_configs
 from bridge.cli import app
 from bridge.settings import load_settings
+from bridge.sources.proof import step_problems
+from bridge.sources.registry import build, discover
+from support import tools_of
 
 ROOT = Path(__file__).parents[2]
 TEXTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted(DOCS.rglob("*.md"))]
@@ -62,4 +66,7 @@ def test_shown_settings_load(path: Path, tmp_path: Path) -> None:
         if isinstance(data, dict) and "sources" in data:
             file = tmp_path / f"{number}.yaml"
             file.write_text(block)
-            load_settings(file, env={})
+            loaded = load_settings(file, env={})
+            configs = source_configs(loaded)
+            registry, _ = build(configs, discover(), tools_of(base_dir=tmp_path))
+            assert step_problems(configs, registry) == []

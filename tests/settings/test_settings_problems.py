@@ -288,7 +288,64 @@ SOURCES = {
         dataset("options: [a]"),
         f"bridge.yaml:6:5: {IN}.options: must be a mapping, not a list",
     ),
-    "steps": (dataset("steps: [{drop: a}]"), f"bridge.yaml:6:5: {IN}.steps: {UNSERVED}"),
+    "a step of no kind": (
+        dataset("steps: [{rnam: {a: b}}]"),
+        f"bridge.yaml:6:14: {IN}.steps[0].rnam: is no known key (did you mean `rename`?)",
+    ),
+    "a step of two kinds": (
+        dataset("steps: [{drop: [a], keep: [b]}]"),
+        f"bridge.yaml:6:13: {IN}.steps[0]: a step has exactly one key, this one has keep, drop; steps run in the "
+        "order of the list",
+    ),
+    "a step without a list": (
+        dataset("steps: [{drop: a}]"),
+        f"bridge.yaml:6:14: {IN}.steps[0].drop: must be a list, not text",
+    ),
+    "a step that says nothing": (
+        dataset("steps: [{rename: {}}]"),
+        f"bridge.yaml:6:14: {IN}.steps[0].rename: must not be empty",
+    ),
+    "no aggregation": (
+        dataset("steps: [{aggregate: {values: {best: maximum of x}}}]"),
+        f"bridge.yaml:6:35: {IN}.steps[0].aggregate.values.best: 'maximum of x' is no aggregation; write for example "
+        "`max(accuracy)` or `count()`",
+    ),
+    "an aggregation without a column": (
+        dataset("steps: [{aggregate: {values: {best: max()}}}]"),
+        f"bridge.yaml:6:35: {IN}.steps[0].aggregate.values.best: `max` needs a column: write `max(column)`",
+    ),
+    "a join without keys": (
+        dataset("steps: [{join: {with: a.b, on: []}}]"),
+        f"bridge.yaml:6:14: {IN}.steps[0].join: a join needs `on`, the columns that must be equal",
+    ),
+    "a distance without nearness": (
+        dataset("steps: [{join: {with: a.b, on: [x], within_s: 5}}]"),
+        f"bridge.yaml:6:14: {IN}.steps[0].join: `within_s` goes with `how: nearest`",
+    ),
+    "a dataset without its source": (
+        dataset("steps: [{union: [runs]}]"),
+        f"bridge.yaml:6:14: {IN}.steps[0].union.with[0]: 'runs' is no dataset; write `source.dataset`",
+    ),
+    "a union with nothing": (
+        dataset("steps: [{union: []}]"),
+        f"bridge.yaml:6:14: {IN}.steps[0].union: a union needs other datasets; list them under `with`",
+    ),
+    "a format that says nothing": (
+        dataset("steps: [{format: {a: {}}}]"),
+        f"bridge.yaml:6:23: {IN}.steps[0].format.a: say `unit`, `decimals` or `duration`",
+    ),
+    "a format with two units": (
+        dataset("steps: [{format: {a: {unit: s, duration: words}}}]"),
+        f"bridge.yaml:6:23: {IN}.steps[0].format.a: `duration` sets the unit itself; keep one of the two",
+    ),
+    "a limit of nothing": (
+        dataset("steps: [{limit: 0}]"),
+        f"bridge.yaml:6:14: {IN}.steps[0].limit.rows: must be at least 1, not 0",
+    ),
+    "polling without pause": (
+        dataset("poll: {every_s: 0}"),
+        f"bridge.yaml:6:12: {IN}.poll.every_s: must be at least 1, not 0",
+    ),
     "checks": (dataset("checks: [{unique: a}]"), f"bridge.yaml:6:5: {IN}.checks: {UNSERVED}"),
     "history": (dataset("history: {keep: 30d}"), f"bridge.yaml:6:5: {IN}.history: {UNSERVED}"),
 }

@@ -16,10 +16,10 @@ from bridge.model.frame import Frame
 from bridge.model.query import Query
 from bridge.model.render import frames_json, rows_json
 from bridge.model.schema import Column, ColumnType, Schema
+from bridge.sources.base import MAX_COLUMNS
 from bridge.sources.builtin.files.content import Piece
 from bridge.sources.builtin.files.inferred import settled
 from bridge.sources.checks import SchemaValidator
-from bridge.sources.keeper import MAX_COLUMNS
 from bridge.sources.present import bind
 from bridge.sources.table import typed
 from bridge.sources.work import COLUMN_ROWS, THREAD_CELLS, cells

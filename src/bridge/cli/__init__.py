@@ -8,7 +8,7 @@ import stamina
 import typer
 
 from bridge import __version__
-from bridge.cli import check, demo, describe, serve, sources
+from bridge.cli import check, demo, describe, provision, serve, sources
 
 app = typer.Typer(
     name="bridge",
@@ -43,6 +43,7 @@ app.command("check")(check.check)
 app.command("routes")(describe.routes)
 app.command("openapi")(describe.openapi)
 app.add_typer(sources.app, name="sources")
+app.add_typer(provision.app, name="provision")
 
 
 def main() -> None:

@@ -2,19 +2,34 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from bridge.app import World, build_sources
-from bridge.cli.output import fail, write_json
+from bridge.app import Sources, World, build_cache, build_desk, build_sources
+from bridge.cli.output import fail, progress, write_json
 from bridge.cli.serve import CONFIG_OPTION
-from bridge.errors import SettingsError
-from bridge.settings import load_settings
+from bridge.errors import SchemaMismatch, SettingsError
+from bridge.settings import Loaded, load_settings
 
 JSON_OPTION = typer.Option("--json", help="JSON for machines.")
+
+
+async def _proven(loaded: Loaded, sources: Sources, world: World) -> tuple[list[str], list[str]]:
+    """What does not fit, and what could not be read, of the steps whose columns stand in the data only."""
+    desk = build_desk(sources, world, build_cache(loaded, world))
+    if not desk.unproven:
+        return [], []
+    with progress("reading columns", 1) as step:
+        async with sources.running():
+            failed = await desk.prove()
+        step()
+    misfits = [error.sentence for error in failed.values() if isinstance(error, SchemaMismatch)]
+    unread = [f"the steps of {k}: {e.sentence}" for k, e in failed.items() if not isinstance(e, SchemaMismatch)]
+    return misfits, unread
 
 
 def check(
@@ -31,13 +46,21 @@ def check(
             write_json({"ok": False, "problems": error.problems})
             raise typer.Exit(2) from error
         fail(error)
-    broken = {name: entry.error for name, entry in sources.registry.entries.items() if entry.source is None}
+    broken = [
+        f"source {name} would not run: {entry.error}"
+        for name, entry in sources.registry.entries.items()
+        if entry.source is None
+    ]
+    misfits, unread = asyncio.run(_proven(loaded, sources, world))
+    broken += misfits
     datasets = list(sources.registry.datasets)
     if as_json:
-        write_json({"ok": not broken, "problems": [f"{k}: {v}" for k, v in broken.items()], "datasets": datasets})
+        write_json({"ok": not broken, "problems": broken, "unread": unread, "datasets": datasets})
     else:
-        for name, error_text in broken.items():
-            typer.echo(f"source {name} would not run: {error_text}", err=True)
+        for line in broken:
+            typer.echo(line, err=True)
+        for line in unread:
+            typer.echo(f"not checked: {line}", err=True)
         typer.echo(
             f"{config}: {len(sources.registry.entries)} sources, {len(datasets)} datasets: {', '.join(datasets)}"
         )

@@ -65,6 +65,12 @@ class Meters:
             buckets=_SECONDS,
             registry=registry,
         )
+        self.polls = Counter(
+            "bridge_source_polls_total",
+            "Fetches made without being asked, by outcome (ok or an error code).",
+            ["dataset", "outcome"],
+            registry=registry,
+        )
         self.cache = Counter(
             "bridge_cache_requests_total",
             "Questions to the answer cache by result: hit, miss, renewed, stale or failed.",

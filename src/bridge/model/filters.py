@@ -151,12 +151,12 @@ def _one(values: list[object], item: Filter) -> pl.Expr:
 def _pattern(column: Column, item: Filter) -> pl.Expr:
     if len(item.values) != 1 or len(item.values[0]) > MAX_PATTERN_CHARS:
         raise BadQuery(f"`{item.column} {item.op}` takes one pattern of at most {MAX_PATTERN_CHARS} characters")
-    found = text_of(column).str.contains(_anchored(item.values[0]))
+    found = text_of(column).str.contains(anchored(item.values[0]))
     return found if item.op is Op.RE else ~found
 
 
 @lru_cache(maxsize=256)
-def _anchored(given: str) -> str:
+def anchored(given: str) -> str:
     """The pattern between anchors, once it is known to compile; that may take longer than all rows do to match."""
     pattern = f"^(?s:{given})$"
     try:

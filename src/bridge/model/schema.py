@@ -55,6 +55,7 @@ class Column:
     description: str = ""
     kind: Kind = Kind.GAUGE
     select: str | None = None
+    decimals: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

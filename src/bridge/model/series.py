@@ -45,13 +45,15 @@ def split(frame: Frame, by: tuple[str, ...], measures: tuple[str, ...], *, max_s
     if any(_repeats(part.get_column(time.name)) for _, part in parts):
         text = f"several rows share one time in {_called(frame)}: choose `series` or `agg`"
         notices.append(Notice("info", text))
+    # Where an answer came from is said once; whether it is still true belongs to every line that is drawn.
+    marks = {key: value for key, value in frame.meta.custom.items() if key != "lineage"} or EMPTY
     out = [
         replace(
             frame,
             data=part[:, [time.name, value.name]],
             schema=replace(frame.schema, columns=(time, value)),
             labels=dict(zip(by, key, strict=True)) if part.height else EMPTY,
-            meta=Meta(custom=frame.meta.custom),
+            meta=Meta(custom=marks),
             shape=Shape.TIMESERIES,
         )
         for key, part in parts

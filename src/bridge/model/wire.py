@@ -107,8 +107,8 @@ def _field(frame: Frame, column: Column, dtype: pl.DataType) -> dict[str, Any]:
     }
     if frame.labels and frame.shape is Shape.TIMESERIES and column.type is ColumnType.NUMBER:
         field["labels"] = dict(frame.labels)
-    config = {"unit": column.unit, "description": column.description}
-    if said := {key: text for key, text in config.items() if text}:
+    config = {"unit": column.unit or None, "description": column.description or None, "decimals": column.decimals}
+    if said := {key: value for key, value in config.items() if value is not None}:
         field["config"] = said
     return field
 

@@ -22,6 +22,7 @@ from bridge.settings.fields import (
     refuse,
 )
 from bridge.settings.yaml_text import Loc
+from bridge.sources.transform.options import MAX_STEPS, Step
 
 # Words a request already uses for its own purposes: in a panel's payload, and in the query string of a dataset.
 PAYLOAD_WORDS = frozenset({"columns", "series", "filter", "agg"})
@@ -93,6 +94,15 @@ class HistorySettings(Section):
     every_s: Seconds = Field(60, description="Seconds between two samples.")
 
 
+class PollSettings(Section):
+    """Fetches that nobody asked for."""
+
+    every_s: Annotated[Seconds, Field(ge=1)] = Field(description="Seconds from one fetch to the next.")
+    window_s: Seconds | None = Field(
+        None, description="How many seconds back from now are asked for; unset: all of the dataset."
+    )
+
+
 class DatasetSettings(Section):
     """One dataset of a source."""
 
@@ -121,7 +131,14 @@ class DatasetSettings(Section):
         2, description="How often a failed fetch is tried again, with growing pauses."
     )
     min_refresh_s: Seconds = Field(1.0, description="Shortest seconds between two fetches that fresh=1 can force.")
-    steps: tuple[Any, ...] = Field((), description="Changes made to every answer, in order.")
+    poll: PollSettings | None = Field(
+        None, description="Fetch at intervals, so that answers are there before anyone asks; null: when asked."
+    )
+    steps: tuple[Step, ...] = Field(
+        (),
+        max_length=MAX_STEPS,
+        description="Changes made to every answer, in order; each has one of the keys below.",
+    )
     checks: tuple[Any, ...] = Field((), description="Quality checks every answer passes through.")
     history: HistorySettings | None = Field(None, description="Past answers to keep; null keeps none.")
 

@@ -28,7 +28,6 @@ NOT_SERVED = (
     "embeds",
     "services",
     "jobs",
-    "sources[].datasets[].steps",
     "sources[].datasets[].checks",
     "sources[].datasets[].history",
 )

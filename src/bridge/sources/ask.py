@@ -7,6 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
+from functools import partial
 from typing import TypeVar
 
 from bridge.edge.meters import DatasetStatus
@@ -46,7 +47,8 @@ class Desk:
         self.limits: Limits = kit.limits
         self._cache = kit.cache
         self._offered = registry.datasets
-        self._keepers = {name: Keeper(entry, kit) for name, entry in registry.datasets.items()}
+        reach = _Reach(self)
+        self._keepers = {name: Keeper(entry, kit, reach) for name, entry in registry.datasets.items()}
 
     @property
     def keepers(self) -> dict[str, Keeper]:
@@ -149,6 +151,14 @@ class Desk:
         chosen = await run(_effort(frame, bound), lambda: long_rows(select_rows(frame, bound), bound, self.limits))
         return replace(chosen, ref_id=query.ref_id).note(*notices)
 
+    async def fetched(self, query: Query) -> Frame:
+        """The dataset's rows before any panel's shape: what is kept of them serves the questions that follow.
+
+        Errors: any BridgeError.
+        """
+        keeper = self.keeper(query.dataset)
+        return await self._in_time(query.dataset, keeper.get(_complete(query, keeper.entry)))
+
     async def values(self, query: Query, column: str) -> list[str]:
         """Distinct values of one column, narrowed by the query's other filters and its span.
 
@@ -186,8 +196,7 @@ class Desk:
         keeper = self.keeper(target)
         if known := keeper.schema:
             return known
-        asked = _complete(Query(dataset=keeper.entry.name), keeper.entry)
-        frame = await self._in_time(target, keeper.get(asked))
+        frame = await self.fetched(Query(dataset=keeper.entry.name))
         return keeper.schema or frame.schema
 
     async def _fetch(self, query: Query) -> tuple[Frame, Query, tuple[Notice, ...]]:
@@ -199,6 +208,24 @@ class Desk:
         frame = await keeper.get(replace(query, filters=(), adhoc=(), columns=()))
         bound, notices = await _bound(query, frame.schema)
         return frame, bound, notices
+
+    @property
+    def unproven(self) -> list[str]:
+        """The datasets whose steps cannot be judged before their columns are read from the data."""
+        return [name for name, keeper in self.keepers.items() if keeper.entry.steps and keeper.schema is None]
+
+    async def prove(self) -> dict[str, BridgeError]:
+        """Asks each unproven dataset once, as its first panel would; why those have none that could not answer."""
+        failed: dict[str, BridgeError] = {}
+
+        async def one(name: str) -> None:
+            try:
+                await self.schema(name)
+            except BridgeError as error:
+                failed[name] = error
+
+        await self.together([partial(one, name) for name in self.unproven], late=None)
+        return failed
 
     async def invalidate(self, pattern: str) -> int:
         """Forgets all answers of the datasets whose name matches the glob; says how many entries went.
@@ -220,6 +247,30 @@ class Desk:
             for dataset in entry.config.datasets
         ]
         return known + broken
+
+
+class _Reach:
+    """How a dataset's steps reach other datasets: as any question does, but for the shaping of a panel."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+
+    def schema(self, name: str) -> Schema | None:
+        """The columns the dataset publishes, None while its source does not run or has not been asked."""
+        keeper = self._desk.keepers.get(name)
+        return keeper.schema if keeper else None
+
+    def tag(self, name: str) -> str:
+        """Differs between settings of the dataset that could give another answer; empty while it does not run."""
+        keeper = self._desk.keepers.get(name)
+        return keeper.tag if keeper else ""
+
+    async def get(self, query: Query) -> Frame:
+        """Its rows.
+
+        Errors: any BridgeError.
+        """
+        return await self._desk.fetched(query)
 
 
 def _complete(query: Query, entry: DatasetEntry) -> Query:

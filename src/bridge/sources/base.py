@@ -20,6 +20,8 @@ from bridge.model.schema import Column, Param, Schema, Shape
 from bridge.sources.checks import SchemaValidator
 
 MAX_FILE_VALUE_BYTES = 65_536
+# Every column costs the service and the browser some work, however few its rows: more than this is a mistake.
+MAX_COLUMNS = 5_000
 
 
 class Options(BaseModel):

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 
 from pydantic import BaseModel, SecretStr
 
 from bridge.sources.registry import DatasetEntry
 
 
-def settings_tag(entry: DatasetEntry) -> str:
-    """Differs between settings that could give another answer; what is the same over a reload keeps its answers."""
+def settings_tag(entry: DatasetEntry, parents: Iterable[str] = ()) -> str:
+    """Differs between settings that could give another answer; what is the same over a reload keeps its answers.
+
+    Shape: `parents` are the tags of the datasets that the steps read.
+    """
     source, spec = entry.source, entry.spec
     options = [_told_apart(source.options), _told_apart(spec.options)]
-    parts = (source.kind, source.version, options, spec.columns, spec.params, str(source.tools.base_dir))
+    steps = [step.model_dump_json(exclude_none=True, by_alias=True) for step in entry.steps]
+    own = (source.kind, source.version, options, spec.columns, spec.params, str(source.tools.base_dir))
+    parts = (own, steps, tuple(parents))
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import cached_property
+from typing import Any
 
 from bridge.edge.breaker import Breaker
 from bridge.edge.cache import Cache, SingleFlight
@@ -24,18 +26,17 @@ from bridge.errors import (
     UpstreamRefused,
 )
 from bridge.model.clock import Clock
-from bridge.model.finding import Level
-from bridge.model.frame import Frame, Held, Notice
+from bridge.model.frame import Frame, Held
 from bridge.model.query import Query
 from bridge.model.schema import Schema
 from bridge.sources.attempt import Patience, attempt
 from bridge.sources.base import DataSource, Limits
 from bridge.sources.identity import settings_tag
 from bridge.sources.leash import Leash
-from bridge.sources.present import in_time_order
+from bridge.sources.publish import publish
+from bridge.sources.recipe import Errand, Reach, Recipe
 from bridge.sources.registry import DatasetEntry
 from bridge.sources.stale import Trail, marked, spanless, state_of
-from bridge.sources.work import cells, run
 
 log = logging.getLogger("bridge.sources")
 
@@ -45,8 +46,6 @@ CLOSED_FACTOR = 10.0
 RESERVE_RATIO = 0.1
 # Failures in a row that open the breaker; also a source that lets every fetch run into its deadline gets so far.
 FAILURES = 5
-# Every column costs the service and the browser some work, however few its rows: more than this is a mistake.
-MAX_COLUMNS = 5_000
 MAX_OWN_BREAKERS = 64
 
 
@@ -82,14 +81,14 @@ class _Failure:
 class Keeper:
     """One dataset: cache, single flight, retry, breaker and last good answer."""
 
-    def __init__(self, entry: DatasetEntry, kit: Kit) -> None:
+    def __init__(self, entry: DatasetEntry, kit: Kit, reach: Reach | None = None) -> None:
         self.entry = entry
+        self._recipe = Recipe(entry.name, entry.steps, reach) if entry.steps and reach else None
         self._kit = kit
         self._flight = SingleFlight()
         self._breaker = self._new_breaker()
         self._own_breakers: dict[str, Breaker] = {}
         self._leash = Leash(entry.name)
-        self._tag = settings_tag(entry)
         self._trail = Trail()
         # Counts the invalidations: what was asked for before one must not be kept after it.
         self._epoch = 0
@@ -101,9 +100,19 @@ class Keeper:
         given = entry.freshness.refresh_s
         self.refresh_s: float = max(0.0, entry.source.default_refresh_s if given is None else given)
 
+    @cached_property
+    def tag(self) -> str:
+        """What makes the dataset's answers its own: its settings, and those of the datasets its steps read."""
+        return settings_tag(self.entry, self._recipe.tags() if self._recipe else ())
+
     @property
     def schema(self) -> Schema | None:
         """The dataset's schema: declared, inferred by the source, or read off the last whole frame."""
+        own = self._own_schema()
+        return own if self._recipe is None else self._recipe.schema(own)
+
+    def _own_schema(self) -> Schema | None:
+        """The columns before the steps."""
         try:
             known = self.entry.source.schema(self.entry.spec.name)
         except Exception as error:  # noqa: BLE001 a plug-in may raise anything; lists of datasets ask for this
@@ -117,20 +126,20 @@ class Keeper:
         Shape:  in time order.
         Errors: SourceError when the source fails and nothing was ever fetched.
         """
-        narrowed, epoch = self._narrowed(query), (self._epoch, self._kit.cache.generation)
-        key = f"{narrowed.key}|{self._tag}"
+        errand, epoch = self._errand(query), (self._epoch, self._kit.cache.generation)
+        key = f"{errand.key}|{self.tag}"
         held: Held | None = await self._kit.cache.get(key)
-        if held is not None and self._fresh(held, narrowed, asked=query.fresh):
+        if held is not None and self._fresh(held, errand.own, asked=query.fresh):
             self._count("hit")
             if self._state == "unknown":
                 # Fetched before a reload of the settings, which left this dataset as it was.
-                self._note(narrowed, key, held)
+                self._note(errand.own, key, held)
                 self._recovered()
             return held.frame
         try:
-            fetched = await self._flight.run((self._epoch, key), lambda: self._refresh(narrowed, key, held, epoch))
+            fetched = await self._flight.run((self._epoch, key), lambda: self._refresh(errand, key, held, epoch))
         except SourceError as error:
-            last = await self._last(narrowed, key, error)
+            last = await self._last(errand.own, key, error)
             self._count("failed" if last is None else "stale")
             if last is None:
                 raise
@@ -144,11 +153,7 @@ class Keeper:
         Errors: SourceError when the source fails.
         """
         source = self.entry.source
-        if type(source).tag_values is DataSource.tag_values:
-            return None
-        with self._plugin():
-            found = await self._leash.run(lambda: source.tag_values(query, column), self._deadline_s)
-            return None if found is None else tuple(map(str, found))
+        return await self._listed(DataSource.tag_values, lambda: source.tag_values(query, column))
 
     async def tag_keys(self, query: Query) -> tuple[str, ...] | None:
         """Columns to filter by as the source itself lists them; None where it leaves that to bridge.
@@ -156,10 +161,16 @@ class Keeper:
         Errors: SourceError when the source fails.
         """
         source = self.entry.source
-        if type(source).tag_keys is DataSource.tag_keys:
+        return await self._listed(DataSource.tag_keys, lambda: source.tag_keys(query))
+
+    async def _listed(
+        self, default: Callable[..., Any], work: Callable[[], Awaitable[tuple[str, ...] | None]]
+    ) -> tuple[str, ...] | None:
+        # What the source lists are its own columns and values, not those that steps make of them.
+        if getattr(type(self.entry.source), default.__name__) is default or self._recipe is not None:
             return None
         with self._plugin():
-            found = await self._leash.run(lambda: source.tag_keys(query), self._deadline_s)
+            found = await self._leash.run(work, self._deadline_s)
             return None if found is None else tuple(map(str, found))
 
     def status(self) -> DatasetStatus:
@@ -195,12 +206,17 @@ class Keeper:
     def _deadline_s(self) -> float:
         return self._kit.limits.deadline_s * (1 - RESERVE_RATIO)
 
-    def _narrowed(self, query: Query) -> Query:
-        """What the source is asked: its part of the query, over whole refresh intervals."""
+    def _errand(self, query: Query) -> Errand:
+        """What is fetched: the source's part of the query, and of other datasets', over whole refresh intervals."""
+        narrow = self.entry.source.narrow
         try:
             with self._plugin():
-                return self._align(self.entry.source.narrow(query))
-        except PluginFailed as error:
+                if self._recipe is None:
+                    return Errand(self._align(narrow(query)))
+                errand = self._recipe.errand(query, self._own_schema(), narrow)
+                others = {key: self._align(asked) for key, asked in errand.others.items()}
+                return replace(errand, own=self._align(errand.own), others=others)
+        except (PluginFailed, SchemaMismatch) as error:
             raise self._failed(error) from error.__cause__
 
     def _align(self, query: Query) -> Query:
@@ -217,16 +233,16 @@ class Keeper:
             ttl_s = min(ttl_s, self.entry.freshness.min_refresh_s)
         return self._kit.clock.monotonic_s() - held.fetched_s < ttl_s
 
-    async def _refresh(self, query: Query, key: str, held: Held | None, epoch: tuple[int, int]) -> Held:
+    async def _refresh(self, errand: Errand, key: str, held: Held | None, epoch: tuple[int, int]) -> Held:
         began_s = self._kit.clock.monotonic_s()
         outcome = "ok"
         try:
-            fresh = await self._guarded(query, held)
+            fresh = await self._guarded(errand, held)
         except asyncio.CancelledError:
             outcome = "cancelled"
             raise
         except Exception as error:
-            told = self._told(error, query)
+            told = self._told(error, errand.own)
             outcome = told.code
             if told is error:
                 raise
@@ -235,20 +251,21 @@ class Keeper:
             self._measure(outcome, began_s)
         self._recovered()
         if epoch[0] == self._epoch:
-            self._note(query, key, fresh)
+            self._note(errand.own, key, fresh)
             # Another house may have invalidated what this one was fetching: the cache outlives both.
             await self._kit.cache.set(key, fresh, since=epoch[1])
         return fresh
 
-    async def _guarded(self, query: Query, held: Held | None) -> Held:
+    async def _guarded(self, errand: Errand, held: Held | None) -> Held:
         """A fetch behind the breaker; what one caller's parameters make the far side refuse stays that question's."""
+        query = errand.own
         if not query.params and not query.filters:
             async with self._breaker.guard():
-                return await self._fetched(query, held)
+                return await self._fetched(errand, held)
         async with self._breaker.guard():
             try:
                 async with self._own_breaker(query).guard():
-                    return await self._fetched(query, held)
+                    return await self._fetched(errand, held)
             except UpstreamRefused as error:
                 # Towards the dataset's breaker this counts as an answer: the far side is there.
                 refused = error
@@ -276,49 +293,25 @@ class Keeper:
 
     def _note(self, query: Query, key: str, fresh: Held) -> None:
         self._good = _Good(fresh.fetched_at, fresh.fetched_s, fresh.frame.rows)
-        if not query.columns:
+        if not query.columns and self._recipe is None:
             # Of a frame that was narrowed to some columns the others would seem not to exist.
             self._inferred = fresh.frame.schema
         self._trail.remember(query, key, fresh.fetched_s)
 
-    async def _fetched(self, query: Query, held: Held | None) -> Held:
+    async def _fetched(self, errand: Errand, held: Held | None) -> Held:
         """A good answer of the source: the held one renewed where the source says that nothing changed."""
         kit = self._kit
+        others = await self._recipe.fetch(errand) if self._recipe else {}
         patience = Patience(self.entry.freshness.retries, kit.retry_wait_s, self._deadline_s)
-        held_token = held.fingerprint if held else None
-        token, frame = await attempt(self._leash, self.entry.source, query, held_token, patience, kit.clock)
+        # The same rows of its own are another answer when another dataset's have changed.
+        held_token = held.fingerprint if held and not others else None
+        token, frame = await attempt(self._leash, self.entry.source, errand.own, held_token, patience, kit.clock)
         if frame is None and held is not None:
             return replace(held, fetched_at=kit.clock.now(), fetched_s=kit.clock.monotonic_s())
-        return Held(await self._checked(frame), kit.clock.now(), kit.clock.monotonic_s(), token)
-
-    async def _checked(self, frame: Frame | None) -> Frame:
-        source, name = self.entry.source, self.entry.name
-        if not isinstance(frame, Frame):
-            raise PluginFailed(f"`{name}`: its plug-in gave {type(frame).__name__} instead of a frame")
-        self._refuse_large(frame)
-        frame = replace(source.transform(replace(frame, name=name)), name=name)
-        self._refuse_large(frame)
-        result = source.validate(frame)
-        if result.blocked:
-            texts = "; ".join(finding.text for finding in result.blockers)
-            raise SchemaMismatch(f"`{name}` is held back: {texts}", remedy="compare the data with `columns`")
-        warnings = (Notice("warning", finding.text) for finding in result.findings if finding.level is Level.WARN)
-        noted = frame.note(*warnings)
-        # Once for all who will be given the frame.
-        return await run(cells(noted), lambda: in_time_order(noted))
-
-    def _refuse_large(self, frame: Frame) -> None:
-        columns = max(frame.data.width, len(frame.schema.columns))
-        if columns > MAX_COLUMNS:
-            raise AnswerTooLarge(
-                f"`{self.entry.name}` has {columns} columns, more than the {MAX_COLUMNS} allowed",
-                remedy="declare the `columns` you need",
-            )
-        if frame.rows > self._kit.limits.max_rows:
-            raise AnswerTooLarge(
-                f"`{self.entry.name}` has more than {self._kit.limits.max_rows} rows",
-                remedy="narrow the time range or the filters, or raise limits.rows",
-            )
+        made, own = await publish(self.entry, frame, kit.limits, self._recipe, errand, others)
+        if own is not None:
+            self._inferred = own
+        return Held(made, kit.clock.now(), kit.clock.monotonic_s(), token)
 
     def _told(self, error: Exception, query: Query) -> BridgeError:
         """The failure in bridge's words; the dataset's state follows it unless the question was at fault."""

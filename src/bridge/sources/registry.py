@@ -16,6 +16,7 @@ from bridge.model.schema import Column, Param, Shape
 from bridge.sources.base import DatasetSpec, DataSource, Options, Tools
 from bridge.sources.leash import Leash
 from bridge.sources.plugins import Plugin, discover, what_it_says
+from bridge.sources.transform.options import Step
 
 __all__ = [
     "DatasetConfig",
@@ -55,6 +56,17 @@ class Freshness:
 
 
 @dataclass(frozen=True, slots=True)
+class Poll:
+    """How one dataset is fetched without being asked.
+
+    Units: seconds; `window_s` None asks for all of it.
+    """
+
+    every_s: float
+    window_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class DatasetConfig:
     """One dataset as the settings have it."""
 
@@ -65,6 +77,8 @@ class DatasetConfig:
     shape: Shape = Shape.AUTO
     description: str = ""
     freshness: Freshness = Freshness()
+    steps: tuple[Step, ...] = ()
+    poll: Poll | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +116,13 @@ class DatasetEntry:
     source: DataSource
     spec: DatasetSpec
     freshness: Freshness
+    steps: tuple[Step, ...] = ()
+    poll: Poll | None = None
+
+    @property
+    def others(self) -> tuple[str, ...]:
+        """The other datasets that its steps read."""
+        return tuple(dict.fromkeys(name for step in self.steps for name in step.others))
 
 
 class Registry:
@@ -117,7 +138,9 @@ class Registry:
             for config in entry.config.datasets:
                 name = f"{entry.config.name}.{config.name}"
                 spec = entry.source.datasets[config.name]
-                self.datasets[name] = DatasetEntry(name, entry.source, spec, config.freshness)
+                self.datasets[name] = DatasetEntry(
+                    name, entry.source, spec, config.freshness, config.steps, config.poll
+                )
 
     def resolve(self, target: str) -> DatasetEntry:
         """The dataset a target names: `source.dataset`, or `dataset` alone where only one source has it.

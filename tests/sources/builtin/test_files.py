@@ -32,6 +32,7 @@ from bridge.sources.builtin.files.content import Budget, Held, Pool, blocks
 from bridge.sources.builtin.files.csv_text import Dialect
 from bridge.sources.builtin.files.paths import Format, Place, find
 from bridge.sources.builtin.files.reading import Job, read
+from bridge.sources.builtin.files.source import MAX_THREADS
 from bridge.sources.conformance import conformance
 
 DAY = datetime(2026, 1, 1, tzinfo=UTC)
@@ -659,14 +660,30 @@ async def test_of_concurrent_first_reads_the_first_to_end_publishes_its_columns(
                 super().submit(write, "a.csv", "a\nx\n")
             return super().submit(fn, *args, **kwargs)
 
-    asyncio.get_running_loop().set_default_executor(Swapping(1))
     source = make("a.csv")
+    source._threads = Swapping(1)
     frames = await asyncio.gather(ask(source), ask(source))
     kinds = [frame.schema.columns[0].type for frame in frames]
     assert sorted(kinds) == [ColumnType.NUMBER, ColumnType.STRING]
     schema = source.schema("d")
     assert schema is not None
     assert schema.columns[0].type == ColumnType.NUMBER
+
+
+async def test_a_source_whose_files_hang_holds_up_no_other(make: Make, write: Write) -> None:
+    write("a.csv", "a\n1\n")
+    hung, well, end = make("a.csv"), make("a.csv"), threading.Event()
+    try:
+        for _ in range(MAX_THREADS):
+            hung._threads.submit(end.wait)
+        waiting = asyncio.create_task(ask(hung))
+        # More sources than the loop's own threads could serve, were they shared.
+        assert (await ask(well)).rows == 1
+        assert not waiting.done()
+        waiting.cancel()
+        await hung.aclose()
+    finally:
+        end.set()
 
 
 async def test_what_is_read_at_once_is_bounded(make: Make, write: Write) -> None:

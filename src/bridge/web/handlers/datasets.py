@@ -18,9 +18,10 @@ from bridge.model.frame import Frame, Notice
 from bridge.model.query import Query
 from bridge.model.schema import Column, ColumnType, Schema
 from bridge.model.wire import wire_frame
+from bridge.provision import infinity
 from bridge.sources.ask import Answer
 from bridge.sources.work import cells, run
-from bridge.web import body, dataset_query, forms, grafana, infinity, reply, snapshots
+from bridge.web import body, dataset_query, forms, grafana, reply, snapshots
 from bridge.web.dataset_query import DEFAULT_PAGE_ROWS, MAX_PAGE_ROWS, Asked
 from bridge.web.keys import CACHE, CLOCK, DESK, METERS, REQUEST_ID
 from bridge.web.views import dataset_view

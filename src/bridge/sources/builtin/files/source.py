@@ -6,11 +6,13 @@ import asyncio
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, TypeVar
 
 import jmespath
 from pydantic import Field, field_validator
@@ -30,6 +32,8 @@ from bridge.sources.checks import SchemaValidator
 # Text unfolds in memory, and so does gzip: what is read as a whole may be this many times an answer.
 CAP_RATIO = 16
 MAX_MEASURED = 1_000
+MAX_THREADS = 4
+T = TypeVar("T")
 
 
 class FilesOptions(Options):
@@ -92,6 +96,8 @@ class FilesSource(DataSource):
         self._known: dict[str, Known] = {}
         self._measured_bytes: OrderedDict[tuple[object, ...], int] = OrderedDict()
         self._pool = Pool(self._cap_bytes)
+        # Its own: a folder on a server that hangs would hold the threads of every other source.
+        self._threads = ThreadPoolExecutor(MAX_THREADS, thread_name_prefix=f"files-{name}")
         for table, spec in datasets.items():
             path = self._dataset(spec).path
             check_template(self._place(spec), path, spec.params)
@@ -106,6 +112,13 @@ class FilesSource(DataSource):
                 with suppress(SourceError):
                     await self._find(Query(f"{self.name}.{table}"))
 
+    async def aclose(self) -> None:
+        """Lets its threads go; one that hangs in the file system is not waited for."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def _on_thread(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+
     async def collect(self, query: Query) -> Frame:
         """All rows of the files; of large files those that the query asks for.
 
@@ -116,7 +129,7 @@ class FilesSource(DataSource):
         matches = await self._find(query)
         job = self._job(query, matches, known)
         try:
-            reading = await asyncio.to_thread(read, job)
+            reading = await self._on_thread(partial(read, job))
         finally:
             # A thread cannot be cancelled; it looks at this between two pieces.
             job.stop.set()
@@ -174,7 +187,7 @@ class FilesSource(DataSource):
         spec = self.datasets[query.table]
         options = self._dataset(spec)
         pattern = filled(options.path, dict(query.params), spec.params)
-        matches = await asyncio.to_thread(find, self._place(spec), pattern, options.format)
+        matches = await self._on_thread(partial(find, self._place(spec), pattern, options.format))
         key = (query.table, query.params)
         self._measured_bytes[key] = matches.size_bytes
         self._measured_bytes.move_to_end(key)

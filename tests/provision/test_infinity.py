@@ -11,7 +11,7 @@ import pytest
 
 from bridge.errors import BadQuery
 from bridge.model.schema import Column, ColumnType, Param, Role, Schema, Shape
-from bridge.web.infinity import MAX_PAGES, PAGE_ROWS, query_model
+from bridge.provision.infinity import MAX_PAGES, PAGE_ROWS, query_model
 from servers.house import FILES, START, YAML, House, Reply, Start, ms, runs
 
 RECORDED = Path(__file__).parents[1] / "recordings" / "requests.jsonl"

@@ -38,7 +38,7 @@ def query_model(name: str, schema: Schema, shape: Shape, own: tuple[Param, ...] 
     Source: Infinity's backend types only declared columns, never finds a time by itself, and defaults unset
             paging fields differently per parser; so nothing is left to defaults.
     """
-    series = shape in (Shape.AUTO, Shape.TIMESERIES) and schema.time and any(map(_drawn, schema.columns))
+    series = is_series(schema, shape)
     params = {"format": "page", "limit": str(PAGE_ROWS)}
     # A parameter that must be given is asked of a dashboard variable of its name.
     params |= {p.name: p.default if p.default is not None else f"${{{p.name}}}" for p in own if _written(p)}
@@ -62,12 +62,17 @@ def query_model(name: str, schema: Schema, shape: Shape, own: tuple[Param, ...] 
             "body_type": "none",
         },
         "root_selector": "rows",
-        "columns": _columns(schema, shape, series=bool(series)),
+        "columns": _columns(schema, shape, series=series),
         "filters": [],
         "filterExpression": "",
         "computed_columns": [],
         **_paging(),
     }
+
+
+def is_series(schema: Schema, shape: Shape) -> bool:
+    """Whether the dataset is drawn as lines over time: it has a time and a number to draw."""
+    return shape in (Shape.AUTO, Shape.TIMESERIES) and schema.time is not None and any(map(drawn, schema.columns))
 
 
 def _written(param: Param) -> bool:
@@ -81,9 +86,7 @@ def _columns(schema: Schema, shape: Shape, *, series: bool) -> list[dict[str, st
             dimension goes as text and a measure that is no number stays out; ids of a graph are texts.
     """
     kept = (
-        [c for c in schema.columns if c.role in (Role.TIME, Role.DIMENSION) or _drawn(c)]
-        if series
-        else schema.columns
+        [c for c in schema.columns if c.role in (Role.TIME, Role.DIMENSION) or drawn(c)] if series else schema.columns
     )
     return [
         {
@@ -95,7 +98,8 @@ def _columns(schema: Schema, shape: Shape, *, series: bool) -> list[dict[str, st
     ]
 
 
-def _drawn(column: Column) -> bool:
+def drawn(column: Column) -> bool:
+    """Whether the column is a line of its own."""
     return column.role is Role.MEASURE and column.type is ColumnType.NUMBER
 
 
