@@ -20,7 +20,18 @@ from urllib.request import urlopen
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from servers.research import DEADLINE_S, FOLDER, SMALL_GRID_RUNS, Container, command, read_url, running, wait_until
+from servers.research import (
+    DEADLINE_S,
+    FOLDER,
+    SMALL_GRID_RUNS,
+    Container,
+    command,
+    gone,
+    read_url,
+    running,
+    training_process,
+    wait_until,
+)
 
 pytestmark = pytest.mark.slow
 
@@ -46,24 +57,6 @@ child = subprocess.Popen([*command, *more], stdin=stdin, stdout=subprocess.PIPE,
 print(child.pid, child.stdout.readline(), sep="\\n", end="", flush=True)
 time.sleep(600)
 """
-
-
-def children(pid: int) -> list[int]:
-    """The processes that a process started."""
-    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-
-
-def training_process(pid: int) -> int:
-    """The child that trains."""
-    return next(child for child in children(pid) if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes())
-
-
-def gone(pid: int) -> bool:
-    """Whether a process has ended (it may still wait for its parent to notice)."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return True
 
 
 @pytest.fixture(scope="module")

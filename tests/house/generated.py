@@ -13,8 +13,11 @@ from bridge import __version__
 from bridge.cli import app
 from bridge.edge.meters import Meters
 from bridge.settings import NOT_SERVED, describe_settings
+from bridge.sources.builtin.exposition import ExpositionSource
 from bridge.sources.builtin.files import FilesSource
+from bridge.sources.builtin.mlflow import MlflowSource
 from bridge.sources.builtin.rest import RestSource
+from bridge.sources.builtin.sql import SqlSource
 from bridge.web.dataset_query import PARAMETERS
 from bridge.web.routes import TABLE
 
@@ -44,7 +47,7 @@ def settings_page() -> str:
         "\n`bridge check` understands these keys too, and refuses them: this version does not serve them.\n\n"
     )
     parts.append(", ".join(f"`{path}`" for path in NOT_SERVED) + "\n")
-    for source in (FilesSource, RestSource):
+    for source in (FilesSource, RestSource, SqlSource, MlflowSource, ExpositionSource):
         for title, model in (("source", source.SourceOptions), ("dataset", source.DatasetOptions)):
             parts.append(f"\n## `kind: {source.kind}`, options of a {title}\n\n")
             fields = [

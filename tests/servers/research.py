@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
@@ -38,14 +39,17 @@ class Container:
 
     def items(self, path: str, **params: Any) -> list[dict[str, Any]]:
         """All items of all pages."""
+        rows, following, param = (
+            ("data", "next_cursor", "after") if path[:4] == "/v2/" else ("items", "next", "cursor")
+        )
         found: list[dict[str, Any]] = []
         while True:
             status, page = self.ask(path, **params)
             assert status == 200, page
-            found += page["items"]
-            if page["next"] is None:
+            found += page[rows]
+            if page[following] is None:
                 return found
-            params["cursor"] = page["next"]
+            params[param] = page[following]
 
     def ended_runs(self) -> int:
         """How many runs are remembered."""
@@ -81,3 +85,26 @@ def read_url(line: str) -> str:
     assert head == ""
     assert url.startswith("http://127.0.0.1:")
     return url
+
+
+def children(pid: int) -> list[int]:
+    """The processes that a process started."""
+    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def training_process(pid: int) -> int:
+    """The child that trains."""
+    return next(child for child in children(pid) if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes())
+
+
+def gone(pid: int) -> bool:
+    """Whether a process has ended (it may still wait for its parent to notice)."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+
+
+def parsed_ms(text: str) -> int:
+    """A time of the container in whole milliseconds since 1970."""
+    return (datetime.fromisoformat(text) - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(milliseconds=1)

@@ -3,5 +3,4 @@
 It runs by itself and knows nothing of who reads it. Only the worker process loads scikit-learn.
 """
 
-API_VERSION = "1.0"
 NAME = "digits-trainer"

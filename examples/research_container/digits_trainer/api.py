@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
 
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from digits_trainer import API_VERSION, NAME, lineage
+from digits_trainer import NAME, lineage
 from digits_trainer.grid import MODELS, Point
 from digits_trainer.metrics import Metrics
-from digits_trainer.store import Item, Log, Store, iso
+from digits_trainer.store import Item, Log, Store
+from digits_trainer.versions import V1, Version
 
 DEFAULT_PAGE_ROWS = 50
 MAX_PAGE_ROWS = 200
@@ -44,18 +44,18 @@ async def errors_as_json(request: web.Request, handler: Handler) -> web.StreamRe
 class Api:
     """The handlers; they only read."""
 
-    def __init__(self, store: Store, metrics: Metrics, places: tuple[Point, ...]) -> None:
+    def __init__(self, store: Store, metrics: Metrics, places: tuple[Point, ...], version: Version = V1) -> None:
         self.store = store
         self.metrics_ = metrics
         self.places = places
+        self.spoken = version
 
     def app(self) -> web.Application:
         """The application with all routes."""
         app = web.Application(middlewares=[errors_as_json])
+        for path, handler in {"/version": self.version, "/healthz": self.healthz, "/metrics": self.metrics}.items():
+            app.router.add_get(path, handler)
         for path, handler in {
-            "/version": self.version,
-            "/healthz": self.healthz,
-            "/metrics": self.metrics,
             "/runs": self.runs,
             "/runs/{run}": self.run,
             "/curves": self.curves,
@@ -64,12 +64,12 @@ class Api:
             "/lineage/nodes": self.nodes,
             "/lineage/edges": self.edges,
         }.items():
-            app.router.add_get(path, handler)
+            app.router.add_get(self.spoken.prefix + path, handler)
         return app
 
     async def version(self, request: web.Request) -> web.Response:
         """The version of this API."""
-        return web.json_response({"api": API_VERSION, "name": NAME})
+        return web.json_response({"api": self.spoken.api, "name": NAME})
 
     async def healthz(self, request: web.Request) -> web.Response:
         """Alive, and how much there is to read."""
@@ -81,7 +81,7 @@ class Api:
 
     async def runs(self, request: web.Request) -> web.Response:
         """Ended runs, oldest first: `model`, `since`."""
-        return _page(request, self.store.runs, filters={"model": "model"}, since="started_at")
+        return self._page(request, self.store.runs, {"model"}, "started_at", self.spoken.run)
 
     async def run(self, request: web.Request) -> web.Response:
         """One run, also while it is in progress."""
@@ -90,16 +90,16 @@ class Api:
         found = self.store.run(name)
         if found is None:
             raise Refused(f"there is no run {name[:40]!r} (any more)", status=404)
-        return web.json_response(found)
+        return web.json_response(self.spoken.run(found))
 
     async def curves(self, request: web.Request) -> web.Response:
         """Points of learning curves, oldest first: `run`, `model`, `since`."""
-        return _page(request, self.store.curves, filters={"run": "run", "model": "model"}, since="time")
+        return self._page(request, self.store.curves, {"run", "model"}, "time", self.spoken.point)
 
     async def events(self, request: web.Request) -> web.Response:
         """Lines of the training log, oldest first: `run`, `model`, `severity`, `since`."""
-        filters = {name: name for name in ("run", "model", "severity")}
-        return _page(request, self.store.events, filters=filters, since="timestamp")
+        filters = {"run", "model", "severity"}
+        return self._page(request, self.store.events, filters, "timestamp", self.spoken.line)
 
     async def confusion(self, request: web.Request) -> web.Response:
         """How often each digit was taken for which: of `run`, or of the best run of each `model`."""
@@ -110,17 +110,17 @@ class Api:
         else:
             runs = [item for model in MODELS if (item := self.store.best(model))]
         items = [row for run in runs if not models or run["model"] in models for row in self._counts(run)]
-        return web.json_response({"items": items, "next": None})
+        return web.json_response(self.spoken.page(items, None))
 
     async def nodes(self, request: web.Request) -> web.Response:
         """Places of the lineage graph."""
         _only(request)
-        return web.json_response({"items": lineage.nodes(self.store, self.places), "next": None})
+        return web.json_response(self.spoken.page(lineage.nodes(self.store, self.places), None))
 
     async def edges(self, request: web.Request) -> web.Response:
         """Arrows of the lineage graph."""
         _only(request)
-        return web.json_response({"items": lineage.edges(self.places), "next": None})
+        return web.json_response(self.spoken.page(lineage.edges(self.places), None))
 
     def _counts(self, run: Item) -> list[Item]:
         return [
@@ -129,19 +129,22 @@ class Api:
             for predicted, count in enumerate(row)
         ]
 
+    def _page(
+        self, request: web.Request, log: Log, filters: set[str], time: str, write: Callable[[Item], Item]
+    ) -> web.Response:
+        spoken = self.spoken
+        _only(request, "limit", spoken.cursor_param, spoken.since_param, *filters)
+        after = _after(request, spoken.cursor_param)
+        limit_rows = _limit_rows(request)
+        earliest = _since(request, spoken)
+        wanted = {name: set(request.query.getall(name)) for name in filters if name in request.query}
 
-def _page(request: web.Request, log: Log, *, filters: dict[str, str], since: str) -> web.Response:
-    _only(request, "limit", "cursor", "since", *filters)
-    after = _after(request)
-    limit_rows = _limit_rows(request)
-    earliest = _since(request)
-    wanted = {field: set(request.query.getall(name)) for name, field in filters.items() if name in request.query}
+        def fits(item: Item) -> bool:
+            return item[time] >= earliest and all(item[name] in values for name, values in wanted.items())
 
-    def fits(item: Item) -> bool:
-        return item[since] >= earliest and all(item[field] in values for field, values in wanted.items())
-
-    items, reached = log.page(after, limit_rows, fits)
-    return web.json_response({"items": items, "next": None if reached is None else _cursor(request.path, reached)})
+        items, reached = log.page(after, limit_rows, fits)
+        following = None if reached is None else _cursor(request.path, reached)
+        return web.json_response(spoken.page([write(item) for item in items], following))
 
 
 def _only(request: web.Request, *names: str) -> None:
@@ -158,26 +161,23 @@ def _limit_rows(request: web.Request) -> int:
     return min(int(text), MAX_PAGE_ROWS)
 
 
-def _since(request: web.Request) -> str:
-    """Stored times are all written in the same way, so they compare as texts."""
-    text = request.query.get("since")
+def _since(request: web.Request, spoken: Version) -> str:
+    text = request.query.get(spoken.since_param)
     if text is None:
         return ""
     try:
-        instant = datetime.fromisoformat(text)
-        instant = instant.replace(tzinfo=UTC) if instant.tzinfo is None else instant.astimezone(UTC)
+        return spoken.since(text)
     except (ValueError, OverflowError) as error:
-        raise Refused(f"`since` is an ISO 8601 time such as 2026-01-31T12:00:00Z, not {text[:40]!r}") from error
-    return iso(instant)
+        raise Refused(f"`{spoken.since_param}` is {spoken.since_form}, not {text[:40]!r}") from error
 
 
 def _cursor(path: str, number: int) -> str:
     return base64.urlsafe_b64encode(f"{path}:{number}".encode()).decode().rstrip("=")
 
 
-def _after(request: web.Request) -> int:
+def _after(request: web.Request, name: str) -> int:
     """The number a page goes on from; a cursor belongs to the path that gave it."""
-    text = request.query.get("cursor", "")
+    text = request.query.get(name, "")
     if not text:
         return 0
     try:
@@ -186,4 +186,4 @@ def _after(request: web.Request) -> int:
             return int(number)
     except ValueError:
         pass
-    raise Refused(f"`cursor` is not one that {request.path} gave: {text[:40]!r}")
+    raise Refused(f"`{name}` is not one that {request.path} gave: {text[:40]!r}")

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from importlib.util import find_spec
+from urllib.parse import urlsplit
 
 from aiohttp import web
 
@@ -18,7 +19,9 @@ from digits_trainer.api import Api
 from digits_trainer.grid import GRIDS, points
 from digits_trainer.metrics import Metrics
 from digits_trainer.store import Store
+from digits_trainer.tracking import Tracker
 from digits_trainer.trainer import train_on
+from digits_trainer.versions import VERSIONS
 
 PARENT_CHECK_S = 0.5
 
@@ -49,6 +52,10 @@ def parser() -> argparse.ArgumentParser:
         "--pause-s", type=_pause_s, default=2.0, help="pause between repeated runs (default: %(default)s)"
     )
     options.add_argument(
+        "--api", choices=sorted(VERSIONS), default="1.0", help="version of the HTTP API (default: %(default)s)"
+    )
+    options.add_argument("--mlflow", type=_url, default=None, metavar="URL", help="log ended runs to this MLflow too")
+    options.add_argument(
         "--max-runs", type=_whole(1, 100_000), default=500, help="runs remembered (default: %(default)s)"
     )
     options.add_argument(
@@ -63,8 +70,10 @@ def parser() -> argparse.ArgumentParser:
 
 
 async def _serve(args: argparse.Namespace) -> int:
-    store, metrics = Store(args.max_runs), Metrics()
-    runner = web.AppRunner(Api(store, metrics, points(args.grid)).app(), access_log=None)
+    tracker = Tracker(args.mlflow) if args.mlflow else None
+    store, metrics = Store(args.max_runs, tracker.ended if tracker else None), Metrics()
+    api = Api(store, metrics, points(args.grid), VERSIONS[args.api])
+    runner = web.AppRunner(api.app(), access_log=None)
     await runner.setup()
     try:
         try:
@@ -138,6 +147,13 @@ def _whole(low: int, high: int) -> Callable[[str], int]:
         return value
 
     return number
+
+
+def _url(text: str) -> str:
+    parts = urlsplit(text)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise argparse.ArgumentTypeError(f"{text[:80]!r} is no address such as http://127.0.0.1:5000")
+    return text
 
 
 def _pause_s(text: str) -> float:

@@ -60,8 +60,10 @@ class Log:
 class Store:
     """The memory of the container, bounded by a number of runs: the oldest go first."""
 
-    def __init__(self, max_runs: int) -> None:
+    def __init__(self, max_runs: int, on_ended: Callable[[Item, list[Item]], None] | None = None) -> None:
         self.max_runs = max_runs
+        # Given every run that ended, with its learning curve.
+        self._on_ended = on_ended
         self.runs = Log()
         self.curves = Log()
         self.events = Log()
@@ -86,6 +88,12 @@ class Store:
         """A run gave its result."""
         model = job.point.model
         item = _run_item(job, iso(outcome.started_at), "finished")
+        curve = [
+            {"run": job.run, "model": model}
+            | {name: getattr(point, name) for name in point.__slots__}
+            | {"time": iso(point.time)}
+            for point in outcome.curve
+        ]
         self._keep(
             item
             | {
@@ -94,12 +102,12 @@ class Store:
                 "accuracy": outcome.accuracy,
                 "f1_macro": outcome.f1_macro,
                 "train_size": outcome.train_size,
-            }
+            },
+            curve,
         )
         self.confusion[job.run] = outcome.confusion
-        for point in outcome.curve:
-            named = {name: getattr(point, name) for name in point.__slots__}
-            self.curves.append({"run": job.run, "model": model} | named | {"time": iso(point.time)})
+        for point in curve:
+            self.curves.append(point)
         for text in outcome.warnings:
             self.say(outcome.ended_at, "warning", f"{job.run}: {text}", run=job.run, model=model)
         text = f"{job.run} finished: accuracy {outcome.accuracy:.4f} in {outcome.duration_s:.2f} s"
@@ -108,7 +116,7 @@ class Store:
     def failed(self, job: Job, at: datetime, why: str) -> None:
         """A run gave no result."""
         started_at = self.current["started_at"] if self.current else iso(at)
-        self._keep(_run_item(job, started_at, "failed") | {"ended_at": iso(at)})
+        self._keep(_run_item(job, started_at, "failed") | {"ended_at": iso(at)}, [])
         self.say(at, "error", f"{job.run} failed: {why}", run=job.run, model=job.point.model)
 
     def run(self, name: str) -> Item | None:
@@ -128,7 +136,7 @@ class Store:
         ]
         return max(done, key=lambda item: (item["accuracy"], item["f1_macro"]), default=None)
 
-    def _keep(self, item: Item) -> None:
+    def _keep(self, item: Item, curve: list[Item]) -> None:
         self.current = None
         self.runs.append(item)
         while len(self.runs) > self.max_runs:
@@ -136,6 +144,8 @@ class Store:
             self.runs.forget(1)
             self.confusion.pop(oldest, None)
             self.curves.forget(sum(point["run"] == oldest for point in self.curves))
+        if self._on_ended:
+            self._on_ended(item, curve)
 
 
 def _run_item(job: Job, started_at: str, status: str) -> Item:

@@ -240,7 +240,7 @@ async def test_data_too_deep_to_be_compared_is_an_error_of_the_answer() -> None:
     dataset = {"rows": "[?value == name]"}
     sentences = set()
     # Somewhere below the depth that can be read lies one that can be read and not be compared.
-    for depth in range(860, 1_000, 4):
+    for depth in range(860, 1_000):
         deep = "[" * depth + "]" * depth
         body = f'[{{"name": {deep}, "value": {deep}}}]'
         async with far(lambda seen, body=body: text(body)) as there, rest(there.url, dataset) as source:

@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from bridge.errors import SchemaMismatch, UpstreamInvalid, UpstreamRefused
+from bridge.errors import SchemaMismatch, UpstreamInvalid, UpstreamRefused, UpstreamUnavailable
 from bridge.model.query import Query
 from bridge.model.span import EPOCH, Span, timedelta
 from bridge.sources.builtin.rest.plan import BadSetting
@@ -72,8 +72,8 @@ async def test_a_version_nobody_configured_is_named_with_the_known_ones(api: str
     async with far(Container(api)) as there, rest(there.url, DATASET, **VERSION) as source:
         with pytest.raises(UpstreamInvalid) as error:
             await source.collect(Q)
-    assert error.value.message == f"far.runs: the far API has version {api!r}; known are 1, 2, 2.5-beta"
-    assert error.value.remedy == "add this version under `by_version`"
+    assert error.value.message == f"far.runs: the far API has version {api!r}; declared are 1, 2, 2.5-beta"
+    assert "add this version to `by_version`" in error.value.remedy
 
 
 @pytest.mark.parametrize("api", [None, "", True, {"major": 2}, "9" * 65])
@@ -112,21 +112,227 @@ async def test_the_version_is_asked_once_a_minute_for_all_who_wait() -> None:
         assert (await source.collect(Q)).data["name"].to_list() == ["new"]
 
 
-async def test_a_container_replaced_by_another_version_is_understood_at_the_next_question() -> None:
-    api = "1"
+class Renamed:
+    """An API whose second version stands at the same path under other names; it can be replaced at any time."""
+
+    def __init__(self, rows: str = "items", *, header: bool = False) -> None:
+        self.api = "1"
+        self.rows = rows
+        self.header = header
+        self.answering = asyncio.Event()
+        self.release: asyncio.Event | None = None
+
+    async def __call__(self, seen: Seen) -> web.Response:
+        api = self.api
+        told = {"X_API": api} if self.header else {}
+        if seen.path == "/version":
+            return js({"api": api}, **told)
+        self.answering.set()
+        if self.release is not None:
+            await self.release.wait()
+        row = {"name": "old", "value": 1} if api == "1" else {"title": "new", "value": 2}
+        return js({"items" if api == "1" else self.rows: [row]}, **told)
+
+
+RENAMED = {"rows": "items", "by_version": {"1": {}, "2": {"select": {"name": "title"}}}}
+MOVED = {"rows": "items", "by_version": {"1": {}, "2": {"rows": "data", "select": {"name": "title"}}}}
+
+
+@pytest.mark.parametrize(("rows", "dataset"), [("items", RENAMED), ("data", MOVED)])
+async def test_a_container_replaced_by_another_version_is_followed_within_the_question(
+    rows: str, dataset: dict[str, Any]
+) -> None:
+    """Also where the old reading of the new answer would not fail, but find no rows."""
+    container = Renamed(rows)
+    async with far(container) as there, rest(there.url, dataset, clock=HandClock(), **VERSION) as source:
+        first = await source.collect(Q)
+        container.api = "2"
+        second = await source.collect(Q)
+        assert (first.data["name"].to_list(), second.data["name"].to_list()) == (["old"], ["new"])
+        assert [frame.meta.custom["far_version"] for frame in (first, second)] == ["1", "2"]
+        assert second.meta.notices == ()
+        assert source.far_version == "2"
+
+
+async def test_questions_that_meet_the_new_version_together_ask_for_it_once() -> None:
+    container = Renamed()
+    async with far(container) as there, rest(there.url, RENAMED, clock=HandClock(), **VERSION) as source:
+        await source.collect(Q)
+        container.api = "2"
+        frames = await asyncio.gather(*(source.collect(Q) for _ in range(3)))
+        assert [frame.data["name"].to_list() for frame in frames] == [["new"]] * 3
+        assert [seen.path for seen in there.seen].count("/version") == 2
+
+
+async def test_an_answer_that_fits_no_version_is_told_and_the_version_is_asked_once_for_it() -> None:
+    broken = False
 
     def serve(seen: Seen) -> web.Response:
         if seen.path == "/version":
-            return js({"api": api})
-        return js([{"name": "x", "value": 1}] if api == "1" else [{"title": "x", "value": 1}])
+            return js({"api": "1"})
+        return js({"items": [{"title": "x"} if broken else {"name": "x", "value": 1}]})
 
-    dataset = {"by_version": {"1": {}, "2": {"select": {"name": "title"}}}}
-    async with far(serve) as there, rest(there.url, dataset, clock=HandClock(), **VERSION) as source:
+    async with far(serve) as there, rest(there.url, RENAMED, clock=HandClock(), **VERSION) as source:
         await source.collect(Q)
+        broken = True
+        for _ in range(2):
+            with pytest.raises(SchemaMismatch, match="column `name` is gone"):
+                await source.collect(Q)
+        assert [seen.path for seen in there.seen].count("/version") == 3
+
+
+async def test_an_empty_answer_of_the_same_version_stays_empty_and_doubted() -> None:
+    def serve(seen: Seen) -> web.Response:
+        return js({"api": "1"} if seen.path == "/version" else {"other": []})
+
+    async with far(serve) as there, rest(there.url, RENAMED, clock=HandClock(), **VERSION) as source:
+        for _ in range(2):
+            frame = await source.collect(Q)
+            assert (frame.rows, len(frame.meta.notices)) == (0, 1)
+
+
+async def test_the_version_stands_beside_the_answer_it_gave_whatever_was_learned_meanwhile() -> None:
+    container = Renamed()
+    container.release = asyncio.Event()
+    async with far(container) as there, rest(there.url, RENAMED, clock=HandClock(), **VERSION) as source:
+        question = asyncio.create_task(source.collect(Q))
+        await container.answering.wait()
+        container.api = "2"
+        await source.ping()
+        assert source.far_version == "2"
+        container.release.set()
+        frame = await question
+        assert frame.data["name"].to_list() == ["old"]
+        assert frame.meta.custom["far_version"] == "1"
+
+
+SAME = {"rows": "items", "by_version": {"1": {}, "2": {"select": {"value": "`2`"}}}}
+
+
+async def test_where_answers_say_their_version_a_change_is_noticed_although_they_still_fit() -> None:
+    api = "1"
+
+    def serve(seen: Seen) -> web.Response:
+        return js({"items": [{"name": "x", "value": 1}]}, X_API=api)
+
+    version = {"version": {"path": "/version", "header": "X-API"}}
+    async with far(serve) as there, rest(there.url, SAME, clock=HandClock(), **version) as source:
+        assert (await source.collect(Q)).data["value"].to_list() == [1]
         api = "2"
-        with pytest.raises(SchemaMismatch):
+        frame = await source.collect(Q)
+        assert (frame.data["value"].to_list(), frame.meta.custom["far_version"]) == ([2], "2")
+
+
+async def test_answers_of_another_version_than_the_version_page_says_are_refused() -> None:
+    def serve(seen: Seen) -> web.Response:
+        return js({"items": [{"name": "x", "value": 1}]}, X_API="1" if seen.path == "/version" else "2")
+
+    version = {"version": {"path": "/version", "header": "X-API"}}
+    async with far(serve) as there, rest(there.url, SAME, **version) as source:
+        with pytest.raises(UpstreamInvalid, match="was asked as version 1, and its answer says 2"):
             await source.collect(Q)
-        assert (await source.collect(Q)).data["name"].to_list() == ["x"]
+    async with far(serve) as there, rest(there.url, **version, dataset={"rows": "items"}) as source:
+        assert (await source.collect(Q)).meta.custom["far_version"] == "2"
+
+
+async def test_a_container_that_was_away_is_asked_for_its_version_anew() -> None:
+    away = False
+
+    async def serve(seen: Seen) -> web.StreamResponse:
+        if away:
+            # No answer at all: the connection ends.
+            raise asyncio.CancelledError
+        return js({"api": api} if seen.path == "/version" else {"items": [{"name": "x", "value": 1}]})
+
+    api = "1"
+    async with far(serve) as there, rest(there.url, SAME, clock=HandClock(), **VERSION) as source:
+        await source.collect(Q)
+        away, api = True, "2"
+        with pytest.raises(UpstreamUnavailable):
+            await source.collect(Q)
+        away = False
+        frame = await source.collect(Q)
+        assert (frame.data["value"].to_list(), frame.meta.custom["far_version"]) == ([2], "2")
+
+
+ACCEPT = {"version": {"path": "/version", "select": "api", "accept": ["1", "2.5-beta", "2"]}}
+
+
+@pytest.mark.parametrize(("api", "name"), [("1", "old"), ("1.4", "old"), ("2.1", "new"), ("v2", "new")])
+async def test_a_declared_version_is_read_by_the_dataset_itself_where_nothing_differs(api: str, name: str) -> None:
+    dataset = {"by_version": {"2": BY_VERSION["2"]}}
+    async with far(Container(api)) as there, rest(there.url, dataset, **ACCEPT) as source:
+        frame = await source.collect(Q)
+        assert (frame.data["name"].to_list(), frame.meta.custom["far_version"]) == ([name], api)
+
+
+@pytest.mark.parametrize("dataset", [{}, {"by_version": {"2": BY_VERSION["2"]}}])
+@pytest.mark.parametrize("api", ["3", "21", "0.9", "10", "beta"])
+async def test_an_undeclared_version_is_refused_with_the_declared_ones(dataset: dict[str, Any], api: str) -> None:
+    """Also by datasets in which no version differs: their data could mean something else by now."""
+    async with far(Container(api)) as there, rest(there.url, dataset, **ACCEPT) as source:
+        with pytest.raises(UpstreamInvalid) as error:
+            await source.collect(Q)
+        assert error.value.message == f"far.runs: the far API has version {api!r}; declared are 1, 2.5-beta, 2"
+        assert "`version.accept`" in error.value.remedy
+        assert [seen.path for seen in there.seen] == ["/version"]
+
+
+async def test_a_version_may_page_in_another_way() -> None:
+    """Keys of `paging` are replaced one by one; another kind begins anew."""
+    api = "1"
+
+    def serve(seen: Seen) -> web.Response:
+        given = dict(seen.params)
+        if seen.path == "/version":
+            return js({"api": api})
+        row = {"name": api, "value": 1}
+        match api:
+            case "1":
+                return js({"items": [row], "next": None if "cursor" in given else "c"})
+            case "2":
+                return js({"items": [row], "next_cursor": None if "after" in given else "a"})
+            case _:
+                return js({"items": [row] if given["page"] == "1" else [], "next": "never read"})
+
+    paging = {"kind": "cursor", "param": "cursor", "next": "next", "size_param": "limit", "size": 1}
+    by_version = {
+        "2": {"paging": {"param": "after", "next": "next_cursor"}},
+        "3": {"paging": {"kind": "page"}},
+    }
+    dataset = {"rows": "items", "paging": paging, "by_version": {"1": {}, **by_version}}
+    for wanted in (
+        [{"limit": "1"}, {"limit": "1", "cursor": "c"}],
+        [{"limit": "1"}, {"limit": "1", "after": "a"}],
+        [{"page": "1"}, {"page": "2"}],
+    ):
+        async with far(serve) as there, rest(there.url, dataset, **VERSION) as source:
+            await source.collect(Q)
+            assert [dict(seen.params) for seen in there.seen[1:]] == wanted
+        api = str(int(api) + 1)
+
+
+async def test_a_version_may_be_asked_in_another_way() -> None:
+    def serve(seen: Seen) -> web.Response:
+        if seen.path == "/version":
+            return js({"api": "2"})
+        assert seen.method == "POST"
+        assert seen.json == {"sort": "time"}
+        assert (seen.headers["X-Both"], seen.headers["X-Own"]) == ("new", "1")
+        return text("name,value\nx,1\n", "application/octet-stream")
+
+    overlay = {"method": "POST", "body": {"sort": "time"}, "headers": {"X-Both": "new"}, "format": "csv"}
+    dataset = {"headers": {"X-Both": "old", "X-Own": "1"}, "format": "json", "by_version": {"2": overlay}}
+    async with far(serve) as there, rest(there.url, dataset, **VERSION) as source:
+        assert (await source.collect(Q)).data.rows() == [("x", 1)]
+
+    def plain(seen: Seen) -> web.Response:
+        assert (seen.method, seen.body) == ("GET", b"")
+        return js({"api": "2"} if seen.path == "/version" else [{"name": "x", "value": 1}])
+
+    without = {"method": "POST", "body": {"a": 1}, "by_version": {"2": {"method": "GET", "body": None}}}
+    async with far(plain) as there, rest(there.url, without, **VERSION) as source:
+        assert (await source.collect(Q)).rows == 1
 
 
 async def test_without_adapters_the_version_is_only_noted_and_its_failure_is_none() -> None:
@@ -157,11 +363,16 @@ async def test_a_version_page_that_hangs_leaves_time_for_the_question() -> None:
         assert (await source.collect(Q)).rows == 1
 
 
-async def test_with_adapters_a_far_side_that_hides_its_version_is_an_error() -> None:
+@pytest.mark.parametrize("accept", [[], ["1"]])
+async def test_with_adapters_a_far_side_that_hides_its_version_is_an_error(accept: list[str]) -> None:
+    """Also where versions are declared and no dataset differs by them."""
+
     def silent(seen: Seen) -> web.Response:
         return js({}, status=503)
 
-    async with far(silent) as there, rest(there.url, DATASET, **VERSION) as source:
+    version = {**VERSION["version"], "accept": accept}
+    dataset = {} if accept else DATASET
+    async with far(silent) as there, rest(there.url, dataset, version=version) as source:
         with pytest.raises(UpstreamRefused, match="/version: the server answered 503"):
             await source.collect(Q)
 
@@ -189,6 +400,15 @@ async def test_what_any_version_needs_is_carried_to_the_source() -> None:
         ({"by_version": {"1": {"params": {"a": "{param.x}"}}}}, VERSION, "far.runs declares no parameter `x`"),
         ({"by_version": {"1": {"rows": "a["}}}, VERSION, "'a[' is no JMESPath expression"),
         ({"by_version": {"1": {"path": "x"}}}, VERSION, "must begin with `/`"),
+        ({"by_version": {"1": {"paging": {"parm": "x"}}}}, VERSION, "by_version 1: paging.parm: Extra inputs"),
+        (
+            {"by_version": {"1": {"paging": {"kind": "cursor"}}}},
+            VERSION,
+            "by_version 1: paging: paging by cursor needs",
+        ),
+        ({"by_version": {"1": {"body": {}}}}, VERSION, "by_version 1: `body` needs `method: POST`"),
+        ({}, {"version": {"accept": [2.1]}}, 'write the version in quotes, such as "2.1"'),
+        ({"by_version": {"3": {}}}, ACCEPT, "by_version 3: far.runs is never read so; `version.accept` has 1, 2"),
         ({}, {"version": {"path": "/{limit}"}}, "must not hold placeholders"),
         ({}, {"version": {"select": "a["}}, "'a[' is no JMESPath expression"),
     ],

@@ -130,6 +130,8 @@ def test_a_cast_that_fits_no_value_stops_the_dataset() -> None:
     ("value", "units", "expected"),
     [
         (3.0, {"from": "ms", "to": "s"}, 0.003),
+        (1234567.0, {"from": "\u00b5s", "to": "s"}, 1.234567),
+        (2.0, {"from": "ns", "to": "ms"}, 2e-06),
         (0.1, {"from": "h", "to": "s"}, 360.0),
         (98.6, {"from": "fahrenheit", "to": "celsius"}, pytest.approx(37.0)),
         (37.0, {"from": "celsius", "to": "fahrenheit"}, pytest.approx(98.6)),

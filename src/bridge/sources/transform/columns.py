@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 
+import numpy as np
 import polars as pl
 
 from bridge.errors import AnswerTooLarge
@@ -14,6 +15,7 @@ from bridge.sources.convert import converted
 from bridge.sources.table import Losses
 from bridge.sources.transform.bound import Bound, StepError, Work, must_have, put, role_for, unchanged
 from bridge.sources.transform.expression import Compiled, ExpressionError, compile_condition, compile_expression
+from bridge.sources.transform.expression.numbers import exactly
 from bridge.sources.transform.options import Convert, Derive, Format
 from bridge.sources.transform.units import UNITS, factors
 
@@ -112,8 +114,8 @@ def _linear(name: str, a: float, b: float) -> pl.Expr:
     value = pl.col(name).cast(pl.Float64)
     # 3 ms are 0.003 s: a division by a whole number is exact to the last digit, a product with 0.001 is not.
     inverse = round(1 / a) if a < 1 else 0
-    value = value / inverse if inverse and abs(inverse * a - 1) < 1e-12 else value * a
-    return value + b if b else value
+    value = exactly(np.divide, value, pl.lit(float(inverse))) if abs(inverse * a - 1) < 1e-12 else value * a
+    return (value + b if b else value).alias(name)
 
 
 def _number(schema: Schema, name: str) -> Column:
@@ -164,8 +166,7 @@ def _misfit(role: Role | None, type_: ColumnType, others: Schema) -> str:
 
 def _derived(made: list[tuple[str, Compiled]], data: pl.DataFrame, work: Work) -> pl.DataFrame:
     for name, compiled in made:
-        if compiled.type in (ColumnType.STRING, ColumnType.JSON):
-            refuse_text(name, compiled, data, work)
+        refuse_text(name, compiled, data, work)
         # A literal alone has one row, whatever the table has.
         value = compiled.polars() if compiled.columns else pl.repeat(compiled.polars(), pl.len())
         data = data.with_columns(value.alias(name))
@@ -173,7 +174,7 @@ def _derived(made: list[tuple[str, Compiled]], data: pl.DataFrame, work: Work) -
 
 
 def refuse_text(name: str, compiled: Compiled, data: pl.DataFrame, work: Work) -> None:
-    """Refuses texts that would outgrow an answer before they are made.
+    """Refuses texts that would outgrow an answer before they are made, those made on the way included.
 
     Errors: AnswerTooLarge.
     """

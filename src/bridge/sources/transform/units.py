@@ -26,7 +26,9 @@ def _scaled(name: str, base: float, ids: str, ratio: float) -> dict[str, Unit]:
 
 # Source: the ids of Grafana's packages/grafana-data/src/valueFormats/categories.ts.
 UNITS: dict[str, Unit] = {
-    **_family("time", ns=1e-9, µs=1e-6, ms=1e-3, s=1.0, m=60.0, h=3_600.0, d=86_400.0),
+    **_family("time", ns=1e-9, ms=1e-3, s=1.0, m=60.0, h=3_600.0, d=86_400.0),
+    # The sign of Grafana's id is the micro sign; the Greek letter looks the same and is what some keyboards give.
+    **dict.fromkeys(("\u00b5s", "\u03bcs"), Unit("time", 1e-6)),
     **_family("time", dtdurations=1.0, dtdurationms=1e-3, dthms=1.0, clocks=1.0, clockms=1e-3),
     **_scaled("data", 1.0, "bytes kbytes mbytes gbytes tbytes pbytes", 1024.0),
     **_scaled("data", 1.0, "decbytes deckbytes decmbytes decgbytes dectbytes decpbytes", 1000.0),

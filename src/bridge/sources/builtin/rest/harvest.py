@@ -32,9 +32,19 @@ T = TypeVar("T")
 
 
 class Harvest:
-    """The pages of one answer as they come in."""
+    """The pages of one answer as they come in.
 
-    def __init__(self, plan: Plan, *, max_rows: int, max_bytes: int) -> None:
+    Shape: `doubtful` when a page had nothing where the rows should be; `versions` are those the pages say they have.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        *,
+        max_rows: int,
+        max_bytes: int,
+        version_of: Callable[[Answer], str | None] = lambda answer: None,
+    ) -> None:
         self._plan = plan
         self._max_rows = max_rows
         self._max_bytes = max_bytes
@@ -43,8 +53,11 @@ class Harvest:
         # Columns that no page has had a place for yet, and the keys that stood there instead.
         self._absent: frozenset[str] | None = None
         self._keys = ""
+        self._version_of = version_of
         self.notices: tuple[Notice, ...] = ()
         self.executed = ""
+        self.doubtful = False
+        self.versions: tuple[str, ...] = ()
 
     async def gather(self, client: Client, values: Values) -> None:
         """Asks for one page after the other until there are no more.
@@ -83,6 +96,8 @@ class Harvest:
     async def _page(self, client: Client, call: Call) -> Page:
         answer = await self._fetch(client, call)
         self._bytes += len(answer.body)
+        if (version := self._version_of(answer)) is not None and version not in self.versions:
+            self.versions += (version,)
         page = await _aside(len(answer.body), partial(_read, answer, self._plan))
         self._rows += page.rows
         if len(self._rows) > self._max_rows:
@@ -94,6 +109,7 @@ class Harvest:
             self._absent = page.absent if self._absent is None else self._absent & page.absent
             self._keys = self._keys or page.keys
         if page.doubt:
+            self.doubtful = True
             self.notices += (Notice("warning", page.doubt),)
         return page
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, model_validator
 
 from bridge.sources.base import Options
 from bridge.sources.builtin.http.options import HeaderName, Headers, HttpOptions
@@ -29,6 +29,12 @@ def _check_body(value: Any) -> Any:
     return value
 
 
+def _check_quoted(version: Any) -> Any:
+    if isinstance(version, (int, float)) and not isinstance(version, bool):
+        raise ValueError(f'write the version in quotes, such as "{version}": as a number, 2.10 would be 2.1')  # noqa: TRY004
+    return version
+
+
 def _check_plain(path: str) -> str:
     if any(segment.names for segment in compile_path(path)):
         raise ValueError(f"path {path!r} must not hold placeholders; the version belongs to no question")
@@ -39,6 +45,10 @@ Expression = Annotated[str, StringConstraints(min_length=1, max_length=8_192), A
 Text = Annotated[str, StringConstraints(max_length=8_192), AfterValidator(check_template)]
 Path = Annotated[str, StringConstraints(max_length=8_192), AfterValidator(check_path)]
 PlainPath = Annotated[str, StringConstraints(max_length=8_192), AfterValidator(_check_plain)]
+# A version as settings name it: whole, or the numeric beginning of several.
+VersionKey = Annotated[
+    str, BeforeValidator(_check_quoted), StringConstraints(min_length=1, max_length=64, strip_whitespace=True)
+]
 Body = Annotated[dict[str, Any], AfterValidator(_check_body)]
 
 
@@ -47,7 +57,13 @@ class VersionOptions(Options):
 
     path: PlainPath = Field("/version", description="Asked with GET.")
     select: Expression = Field("api", description="JMESPath to the version in the JSON answer.")
-    header: HeaderName | None = Field(None, description="Response header that holds the version instead.")
+    header: HeaderName | None = Field(
+        None,
+        description="Response header that holds the version instead; answers that have it are checked by it.",
+    )
+    accept: tuple[VersionKey, ...] = Field(
+        (), description="Versions that may be read; `2` stands for 2, 2.0, 2.1. Empty: those under `by_version`."
+    )
 
 
 class RestOptions(HttpOptions):
@@ -92,11 +108,18 @@ class Paging(Options):
 
 
 class Overlay(Options):
-    """What differs for one version of the far API."""
+    """What differs for one version of the far API; what is not said stays as the dataset has it."""
 
     path: Path | None = Field(None, description="Replaces the dataset's path.")
-    rows: Expression | None = Field(None, description="Replaces the dataset's row path.")
+    method: Literal["GET", "POST"] | None = Field(None, description="Replaces the HTTP method.")
     params: dict[str, Text | None] = Field({}, description="Adds or replaces parameters; null takes one away.")
+    body: Body | None = Field(None, description="Replaces the JSON body; null takes it away.")
+    headers: Headers = Field({}, description="Adds or replaces static headers.")
+    format: Literal["auto", "json", "ndjson", "csv"] | None = Field(None, description="Replaces the format.")
+    rows: Expression | None = Field(None, description="Replaces the dataset's row path.")
+    paging: dict[str, Any] = Field(
+        {}, description="Replaces single keys of the dataset's `paging`; another `kind` begins anew."
+    )
     select: dict[str, Expression] = Field({}, description="Replaces the `select` of single columns.")
 
 
@@ -111,7 +134,7 @@ class RestDataset(Options):
     format: Literal["auto", "json", "ndjson", "csv"] = Field("auto", description="Format of the answer.")
     rows: Expression = Field("@", description="JMESPath to the array of rows.")
     paging: Paging = Field(Paging(), description="How the answer is cut into pages.")
-    by_version: dict[str, Overlay] = Field({}, description="What differs for a version of the far API.")
+    by_version: dict[VersionKey, Overlay] = Field({}, description="What differs for a version of the far API.")
 
     @model_validator(mode="after")
     def _complete(self) -> RestDataset:
@@ -120,3 +143,22 @@ class RestDataset(Options):
         if self.paging.kind == "link" and self.method == "POST":
             raise ValueError("paging by link needs `method: GET`; the links are followed with GET")
         return self
+
+    def overlaid(self, overlay: Overlay) -> RestDataset:
+        """The dataset as one version of the far API has it.
+
+        Errors: pydantic.ValidationError when the two do not go together.
+        """
+        given = overlay.model_fields_set
+        changes: dict[str, Any] = {
+            name: value
+            for name in ("path", "method", "body", "format", "rows")
+            if name in given and ((value := getattr(overlay, name)) is not None or name == "body")
+        }
+        params = {**self.params, **overlay.params}
+        changes["params"] = {key: text for key, text in params.items() if text is not None}
+        changes["headers"] = {**self.headers, **overlay.headers}
+        mine = self.paging.model_dump(exclude_unset=True)
+        same = overlay.paging.get("kind", self.paging.kind) == self.paging.kind
+        changes["paging"] = {**mine, **overlay.paging} if same else overlay.paging
+        return RestDataset.model_validate({**self.model_dump(exclude={"by_version", "paging"}), **changes})

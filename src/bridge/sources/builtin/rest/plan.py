@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
+
+from pydantic import ValidationError
 
 from bridge.errors import UpstreamInvalid
 from bridge.model.query import Query
 from bridge.model.schema import Column, Param
 from bridge.sources.base import DatasetSpec
-from bridge.sources.builtin.rest.options import Overlay, Paging, RestDataset
+from bridge.sources.builtin.rest.options import Paging, RestDataset
 from bridge.sources.builtin.rest.select import Selector, compile_selector, key_selector
 from bridge.sources.builtin.rest.templates import (
     SPAN_NAMES,
@@ -66,27 +68,37 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Plans:
-    """One dataset for every version of the far API that the settings know."""
+    """One dataset for every version of the far API that the settings know.
+
+    Shape: `accept` are the versions the source declares; none leaves it to the keys of `by_version`.
+    """
 
     base: Plan
     by_version: Mapping[str, Plan]
+    accept: tuple[str, ...] = ()
+
+    @property
+    def depend(self) -> bool:
+        """Whether the far version decides how, or whether, the dataset is read."""
+        return bool(self.by_version or self.accept)
 
     def pick(self, version: str | None) -> Plan:
-        """The plan for a version: its own, else that of its longest numeric beginning.
+        """The plan for a version: its own, else that of its longest numeric beginning, else the base where declared.
 
-        Errors: UpstreamInvalid for a version nothing is configured for.
+        Errors: UpstreamInvalid for a version nobody declared.
         """
-        if not self.by_version:
+        if not self.depend:
             return self.base
         text = version or ""
-        numeric = _NUMERIC.match(text)
-        parts = numeric[1].split(".") if numeric else []
-        for key in (text, *(".".join(parts[:count]) for count in range(len(parts), 0, -1))):
-            if found := self.by_version.get(key):
-                return found
+        own = version_key(text, self.by_version)
+        if not self.accept and own is not None:
+            return self.by_version[own]
+        if version_key(text, self.accept) is not None:
+            return self.base if own is None else self.by_version[own]
+        declared, place = (self.accept, "version.accept") if self.accept else (self.by_version, "by_version")
         raise UpstreamInvalid(
-            f"{self.base.name}: the far API has version {text[:40]!r}; known are {', '.join(self.by_version)}",
-            remedy="add this version under `by_version`",
+            f"{self.base.name}: the far API has version {text[:40]!r}; declared are {', '.join(declared)}",
+            remedy=f"compare what it answers with the settings, then add this version to `{place}`",
         )
 
     def narrow(self, query: Query) -> Query:
@@ -107,8 +119,16 @@ class Plans:
         )
 
 
-def compile_plans(source: str, spec: DatasetSpec) -> Plans:
-    """The plans of one dataset.
+def version_key(version: str, keys: Collection[str]) -> str | None:
+    """The key that stands for a version: the version itself, else its longest numeric beginning (2.1.3 → 2.1, 2)."""
+    numeric = _NUMERIC.match(version)
+    parts = numeric[1].split(".") if numeric else []
+    beginnings = (".".join(parts[:count]) for count in range(len(parts), 0, -1))
+    return next((key for key in (version, *beginnings) if key in keys), None)
+
+
+def compile_plans(source: str, spec: DatasetSpec, accept: tuple[str, ...] = ()) -> Plans:
+    """The plans of one dataset; `accept` are the far versions that its source declares.
 
     Errors: BadSetting naming the key and what is wrong with it.
     """
@@ -117,15 +137,16 @@ def compile_plans(source: str, spec: DatasetSpec) -> Plans:
         raise TypeError(f"{source}.{spec.name}: options of {type(options).__name__}")
     base = _base(source, spec, options)
     for version, overlay in options.by_version.items():
+        _check_reachable(base, spec, version, accept)
         foreign = [name for name in overlay.select if name not in {column.name for column, _ in base.columns}]
         if foreign:
             at = ("datasets", spec.name, "options", "by_version", version, "select", foreign[0])
             raise BadSetting(f"by_version {version}: `{foreign[0]}` is no column of {base.name}", at)
-    plans = {version: _overlaid(base, overlay) for version, overlay in options.by_version.items()}
+    plans = {version: _overlaid(source, spec, options, version) for version in options.by_version}
     _check_names(spec, base, ("options",))
     for version, plan in plans.items():
         _check_names(spec, plan, ("options", "by_version", version))
-    return Plans(base, plans)
+    return Plans(base, plans, accept)
 
 
 def _base(source: str, spec: DatasetSpec, options: RestDataset) -> Plan:
@@ -157,23 +178,27 @@ def _column(spec: DatasetSpec, index: int, column: Column) -> Selector:
         raise BadSetting(f"column `{column.name}`: `select` {error}", at) from error
 
 
-def _overlaid(base: Plan, overlay: Overlay) -> Plan:
-    params = dict(base.params)
-    for key, text in overlay.params.items():
-        if text is None:
-            params.pop(key, None)
-        else:
-            params[key] = compile_template(text)
-    return replace(
-        base,
-        path=base.path if overlay.path is None else compile_path(overlay.path),
-        rows=base.rows if overlay.rows is None else compile_selector(overlay.rows),
-        params=params,
-        columns=tuple(
-            (column, compile_selector(overlay.select[column.name]) if column.name in overlay.select else selector)
-            for column, selector in base.columns
-        ),
-    )
+def _overlaid(source: str, spec: DatasetSpec, options: RestDataset, version: str) -> Plan:
+    overlay = options.by_version[version]
+    try:
+        plan = _base(source, spec, options.overlaid(overlay))
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        at = ("datasets", spec.name, "options", "by_version", version, *first["loc"])
+        where = ".".join(map(str, first["loc"]))
+        text = first["msg"].removeprefix("Value error, ")
+        raise BadSetting(f"by_version {version}: {where + ': ' if where else ''}{text}", at) from error
+    own = {name: compile_selector(text) for name, text in overlay.select.items()}
+    return replace(plan, columns=tuple((column, own.get(column.name, select)) for column, select in plan.columns))
+
+
+def _check_reachable(base: Plan, spec: DatasetSpec, version: str, accept: tuple[str, ...]) -> None:
+    """What the source never accepts would never be read."""
+    covered = version_key(version, accept) or any(version_key(item, (version,)) for item in accept)
+    if accept and not covered:
+        at = ("datasets", spec.name, "options", "by_version", version)
+        text = f"by_version {version}: {base.name} is never read so; `version.accept` has {', '.join(accept)}"
+        raise BadSetting(text, at)
 
 
 def _check_names(spec: DatasetSpec, plan: Plan, loc: tuple[str, ...]) -> None:

@@ -46,7 +46,8 @@ class RestSource(DataSource):
         self._options = options
         self._client = Client(options, tools)
         self._version = VersionReader(options.version, self._probe, tools.clock) if options.version else None
-        self._plans = {table: compile_plans(name, spec) for table, spec in datasets.items()}
+        accept = options.version.accept if options.version else ()
+        self._plans = {table: compile_plans(name, spec, accept) for table, spec in datasets.items()}
         if self._version is None and (table := next((key for key, p in self._plans.items() if p.by_version), None)):
             raise BadSetting(f"{name}.{table}: `by_version` needs `version` in the source's options", ("options",))
 
@@ -74,27 +75,69 @@ class RestSource(DataSource):
         Errors: SourceError when the far API fails or no longer fits, BadQuery for a value its path cannot take,
                 AnswerTooLarge over the row limit.
         """
-        plan = self._plans[query.table].pick(await self._far_version(self._plans[query.table]))
-        values = values_of(
-            query, [column for column, _ in plan.columns], plan.declared, max_rows=self.tools.limits.max_rows
-        )
-        harvest = Harvest(plan, max_rows=self.tools.limits.max_rows, max_bytes=self._options.max_bytes)
+        plans, reader = self._plans[query.table], self._version
+        asked = reader.asked if reader else 0
+        version = await self._far_version(plans)
+        # A version that this very question asked for is not in question when the answer does not fit.
+        kept = reader if reader and plans.depend and reader.asked == asked else None
         try:
-            await harvest.gather(self._client, values)
-            data, notices = await harvest.table()
-        except (UpstreamRefused, UpstreamInvalid, SchemaMismatch):
-            # The far side may have been replaced by another version.
-            if self._version is not None:
-                self._version.forget()
-            raise
-        meta = Meta(notices=(*harvest.notices, *notices), executed=harvest.executed)
-        return Frame(data, Schema(tuple(column for column, _ in plan.columns)), name=query.dataset, meta=meta)
+            frame, doubtful = await self._answer(query, plans, version)
+        except (UpstreamRefused, UpstreamInvalid, UpstreamUnavailable, SchemaMismatch):
+            if (newer := await self._replaced(kept, version)) is None:
+                if reader:
+                    reader.forget()
+                raise
+        else:
+            if not doubtful or (newer := await self._replaced(kept, version)) is None:
+                return frame
+        return (await self._answer(query, plans, newer))[0]
+
+    async def _answer(self, query: Query, plans: Plans, version: str | None) -> tuple[Frame, bool]:
+        """The frame as this version of the far API gives it, and whether it looks like an answer of another."""
+        plan = plans.pick(version)
+        columns = tuple(column for column, _ in plan.columns)
+        limit_rows = self.tools.limits.max_rows
+        harvest = Harvest(
+            plan,
+            max_rows=limit_rows,
+            max_bytes=self._options.max_bytes,
+            version_of=self._version.of if self._version else lambda answer: None,
+        )
+        await harvest.gather(self._client, values_of(query, columns, plan.declared, max_rows=limit_rows))
+        if plans.depend and any(said != version for said in harvest.versions):
+            raise UpstreamInvalid(
+                f"{plan.name}: the far API was asked as version {version}, and its answer says "
+                f"{', '.join(harvest.versions)}",
+                remedy="ask again; when it stays, servers of several versions stand behind the address",
+            )
+        data, notices = await harvest.table()
+        # Of the answer itself, not of the source: by now another question may have met another version.
+        answered_by = version if plans.depend or not harvest.versions else harvest.versions[-1]
+        meta = Meta(
+            notices=(*harvest.notices, *notices),
+            custom={} if answered_by is None else {"far_version": answered_by},
+            executed=harvest.executed,
+        )
+        return Frame(data, Schema(columns), name=query.dataset, meta=meta), harvest.doubtful
 
     async def _far_version(self, plans: Plans) -> str | None:
         """The version by which adapters are chosen; where none depends on it, it is only noted."""
-        if self._version is not None:
-            self.far_version = await (self._version.current() if plans.by_version else self._version.known())
-        return self.far_version
+        if self._version is None:
+            return None
+        found = await (self._version.current() if plans.depend else self._version.known())
+        self.far_version = found
+        return found
+
+    async def _replaced(self, reader: VersionReader | None, version: str | None) -> str | None:
+        """The version that took the place of `version` on the far side; None when none did, or it cannot be told."""
+        if reader is None:
+            return None
+        try:
+            found = await reader.anew()
+        except SourceError:
+            return None
+        self.far_version = found
+        return found if found != version else None
 
     async def _probe(self, path: str) -> Answer:
         return await self._client.send(Call(path=path), max_bytes=PROBE_BYTES, most_s=PROBE_S)

@@ -19,7 +19,10 @@ MAX_CHARS = 64
 
 
 class VersionReader:
-    """Asks for the version once for all who wait, and again after a minute or when the API stopped fitting."""
+    """Asks for the version once for all who wait, and again after a minute or when the API stopped fitting.
+
+    Units: `asked` times so far.
+    """
 
     def __init__(self, options: VersionOptions, fetch: Callable[[str], Awaitable[Answer]], clock: Clock) -> None:
         self._options = options
@@ -29,6 +32,7 @@ class VersionReader:
         self._lock = asyncio.Lock()
         self._version: str | None = None
         self._until_s = -math.inf
+        self.asked = 0
 
     def forget(self) -> None:
         """The next question asks anew."""
@@ -41,9 +45,25 @@ class VersionReader:
         """
         async with self._lock:
             if self._version is None or self._clock.monotonic_s() >= self._until_s:
-                self._version = self._read(await self._fetch(self._options.path))
-                self._until_s = self._clock.monotonic_s() + KEEP_S
+                self._version = await self._ask()
             return self._version
+
+    async def anew(self) -> str:
+        """The far API's version, asked for now, once for all who wait.
+
+        Errors: SourceError when the API does not tell; the next question asks again.
+        """
+        asked = self.asked
+        self.forget()
+        async with self._lock:
+            if self.asked == asked or self._version is None:
+                self._version = await self._ask()
+            return self._version
+
+    def of(self, answer: Answer) -> str | None:
+        """The version that an answer to any question says it has; None where answers do not say."""
+        found = answer.headers.get(self._options.header.lower()) if self._options.header else None
+        return found.strip()[:MAX_CHARS] or None if found else None
 
     async def known(self) -> str | None:
         """The version when the API tells it; where nothing depends on it, a silent API is no failure."""
@@ -54,6 +74,12 @@ class VersionReader:
         except SourceError:
             self._until_s = self._clock.monotonic_s() + KEEP_S
             return self._version
+
+    async def _ask(self) -> str:
+        version = self._read(await self._fetch(self._options.path))
+        self.asked += 1
+        self._until_s = self._clock.monotonic_s() + KEEP_S
+        return version
 
     def _read(self, answer: Answer) -> str:
         where = f"GET {self._options.path}"
