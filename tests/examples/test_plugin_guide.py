@@ -8,7 +8,6 @@ import shlex
 import site
 import socket
 import subprocess
-import sys
 import time
 import urllib.request
 import venv

@@ -73,6 +73,17 @@ def _file_value(key: str, name: Any, base_dir: Path) -> str:
     return text.strip()
 
 
+class BadSetting(ValueError):
+    """A setting that cannot work, raised by a source's constructor.
+
+    Shape: `loc` is its place below the source, such as `("datasets", "runs", "options", "path")`.
+    """
+
+    def __init__(self, text: str, loc: tuple[str | int, ...]) -> None:
+        super().__init__(text)
+        self.loc = loc
+
+
 class NoOptions(Options):
     """For plug-ins that take no configuration."""
 

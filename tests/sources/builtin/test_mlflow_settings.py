@@ -11,10 +11,9 @@ import pytest
 from bridge.model.filters import Filter, Op
 from bridge.model.query import Query
 from bridge.model.span import Span
-from bridge.sources.base import DatasetSpec, NoOptions
+from bridge.sources.base import BadSetting, DatasetSpec, NoOptions
 from bridge.sources.builtin.mlflow import MlflowSource
 from bridge.sources.builtin.mlflow.names import published
-from bridge.sources.builtin.mlflow.plan import BadSetting
 from servers.mlflow_rig import build
 from servers.rest_rig import tools
 

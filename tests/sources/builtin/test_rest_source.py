@@ -12,9 +12,8 @@ from bridge.model.filters import Filter, Op
 from bridge.model.query import Query
 from bridge.model.schema import Param
 from bridge.model.span import Span
-from bridge.sources.base import DatasetSpec, NoOptions
+from bridge.sources.base import BadSetting, DatasetSpec, NoOptions
 from bridge.sources.builtin.rest import RestSource
-from bridge.sources.builtin.rest.plan import BadSetting
 from servers.far import Seen, far, js, text
 from servers.rest_rig import HandClock, build, rest, tools
 

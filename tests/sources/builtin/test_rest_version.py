@@ -7,7 +7,7 @@ from aiohttp import web
 from bridge.errors import SchemaMismatch, UpstreamInvalid, UpstreamRefused, UpstreamUnavailable
 from bridge.model.query import Query
 from bridge.model.span import EPOCH, Span, timedelta
-from bridge.sources.builtin.rest.plan import BadSetting
+from bridge.sources.base import BadSetting
 from servers.far import Seen, far, js, text
 from servers.rest_rig import HandClock, build, rest, tools
 

@@ -14,7 +14,7 @@ import polars as pl
 from bridge.edge.upstream import Answer
 from bridge.errors import UpstreamInvalid
 from bridge.sources.builtin.files.csv_text import sharpened
-from bridge.sources.builtin.rest.decode import Document, decode
+from bridge.sources.builtin.http.decode import Document, decode
 from bridge.sources.builtin.rest.links import next_link
 from bridge.sources.infer.columns import Field, guess
 from bridge.sources.infer.names import Names, path_name

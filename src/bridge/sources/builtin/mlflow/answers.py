@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bridge.errors import UpstreamInvalid
-from bridge.sources.builtin.rest.decode import decode
+from bridge.sources.builtin.http.decode import decode
 
 REMEDY = "check that `url` is that of an MLflow tracking server, and `auth`: another server may stand in front of it"
 

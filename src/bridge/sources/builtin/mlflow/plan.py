@@ -11,7 +11,7 @@ from bridge.model.filters import Filter, Op
 from bridge.model.query import Query
 from bridge.model.schema import Column, ColumnType, Role
 from bridge.model.span import EPOCH, Span, to_ms
-from bridge.sources.base import DatasetSpec
+from bridge.sources.base import BadSetting, DatasetSpec
 from bridge.sources.builtin.mlflow.names import FAMILIES
 from bridge.sources.builtin.mlflow.options import MlflowDataset
 from bridge.sources.table import far_name
@@ -86,14 +86,6 @@ _MS = timedelta(milliseconds=1)
 _ATTRIBUTES = ("run_id", "run_name", "status")
 # Letters that no version of MLflow's parser reads as anything else; bridge filters by itself what is not sent.
 _PLAIN = re.compile(r"[\w./:+-](?:[\w ./:+-]{0,248}[\w./:+-])?")
-
-
-class BadSetting(ValueError):
-    """A setting that cannot work; `loc` is its place below the source."""
-
-    def __init__(self, text: str, loc: tuple[str | int, ...]) -> None:
-        super().__init__(text)
-        self.loc = loc
 
 
 @dataclass(frozen=True, slots=True)

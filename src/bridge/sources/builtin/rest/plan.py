@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from bridge.errors import UpstreamInvalid
 from bridge.model.query import Query
 from bridge.model.schema import Column, Param
-from bridge.sources.base import DatasetSpec
+from bridge.sources.base import BadSetting, DatasetSpec
 from bridge.sources.builtin.rest.options import Paging, RestDataset
 from bridge.sources.builtin.rest.select import Selector, compile_selector, key_selector
 from bridge.sources.builtin.rest.templates import (
@@ -26,14 +26,6 @@ from bridge.sources.builtin.rest.templates import (
 )
 
 _NUMERIC = re.compile(r"v?(\d+(?:\.\d+)*)", re.I)
-
-
-class BadSetting(ValueError):
-    """A setting that cannot work; `loc` is its place below the source."""
-
-    def __init__(self, text: str, loc: tuple[str | int, ...]) -> None:
-        super().__init__(text)
-        self.loc = loc
 
 
 @dataclass(frozen=True, slots=True)

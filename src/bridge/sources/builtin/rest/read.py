@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bridge.errors import UpstreamInvalid
-from bridge.sources.builtin.rest.decode import Document, decode
+from bridge.sources.builtin.http.decode import Document, decode
 from bridge.sources.builtin.rest.links import next_link
 from bridge.sources.builtin.rest.paging import Turn
 from bridge.sources.builtin.rest.plan import Plan

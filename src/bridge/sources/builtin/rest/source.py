@@ -18,11 +18,11 @@ from bridge.errors import (
 from bridge.model.frame import Frame, Meta
 from bridge.model.query import Query
 from bridge.model.schema import Schema
-from bridge.sources.base import DatasetSpec, DataSource, Options, Ping, Tools
+from bridge.sources.base import BadSetting, DatasetSpec, DataSource, Options, Ping, Tools
 from bridge.sources.builtin.http.client import Call, Client
 from bridge.sources.builtin.rest.harvest import Harvest
 from bridge.sources.builtin.rest.options import RestDataset, RestOptions
-from bridge.sources.builtin.rest.plan import BadSetting, Plans, compile_plans
+from bridge.sources.builtin.rest.plan import Plans, compile_plans
 from bridge.sources.builtin.rest.templates import values_of
 from bridge.sources.builtin.rest.version import VersionReader
 

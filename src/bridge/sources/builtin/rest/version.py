@@ -10,7 +10,7 @@ from typing import Any
 from bridge.edge.upstream import Answer
 from bridge.errors import SourceError, UpstreamInvalid
 from bridge.model.clock import Clock
-from bridge.sources.builtin.rest.decode import decode
+from bridge.sources.builtin.http.decode import decode
 from bridge.sources.builtin.rest.options import VersionOptions
 from bridge.sources.builtin.rest.select import compile_selector
 

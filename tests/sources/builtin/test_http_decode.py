@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from bridge.errors import UpstreamInvalid
-from bridge.sources.builtin.rest.decode import decode
+from bridge.sources.builtin.http.decode import decode
 
 
 def read(body: str | bytes, content_type: str = "application/json", wanted: str = "auto") -> Any:
