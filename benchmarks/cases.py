@@ -6,11 +6,12 @@ import asyncio
 import json
 import time
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from measure import Pairs, Side, alternate
-from page import Row, plain, row, short
+from page import Goal, Row, plain, row, short
 from processes import (
     BRIDGE,
     HERE,
@@ -43,9 +44,10 @@ class Sizes:
     requests: int = 640
     budget_s: float = 9.0
     idle_s: float = 10.0
+    sources: tuple[int, ...] = (5, 10, 20, 40)
 
 
-TINY = Sizes(points=50_000, table_rows=2_000, rounds=1, requests=32, budget_s=0.5, idle_s=0.5)
+TINY = Sizes(points=50_000, table_rows=2_000, rounds=1, requests=32, budget_s=0.5, idle_s=0.5, sources=(2, 4))
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,17 +125,22 @@ async def panel_query(bench: Bench) -> list[Row]:
 
 async def _same(bench: Bench, body: dict[str, Any], *paths: str) -> None:
     """Competitors that answer differently would compare nothing."""
-    ours = _columns(json.loads(await bench.client.post(f"{bench.bridge.url}/json/query", body)))
+    ours = columns_of(json.loads(await bench.client.post(f"{bench.bridge.url}/json/query", body)))
     for path in paths:
-        theirs = _columns(json.loads(await bench.client.post(f"{bench.plain.url}{path}", body)))
+        theirs = columns_of(json.loads(await bench.client.post(f"{bench.plain.url}{path}", body)))
         near = all(abs(a - b) < 1e-6 for a, b in zip(ours[1], theirs[1], strict=True))
         if not near or ours[0] != theirs[0]:
             raise SystemExit(f"bridge and the plain handler {path} answer differently")
 
 
-def _columns(answer: Any) -> list[list[float]]:
-    """Times and values of an answer, a wire frame or the older list of points."""
+def columns_of(answer: Any) -> list[list[float]]:
+    """Times and values of an answer: a wire frame, the older list of points, or records."""
     item = answer[0] if isinstance(answer, list) else answer
+    if "time" in item:
+        return [
+            [datetime.fromisoformat(one["time"]).timestamp() * 1000 for one in answer],
+            [one["value"] for one in answer],
+        ]
     if "datapoints" in item:
         return [[t for _, t in item["datapoints"]], [v for v, _ in item["datapoints"]]]
     found: list[list[float]] = item.get("data", item)["values"]
@@ -193,6 +200,12 @@ async def slow_sources(bench: Bench) -> list[Row]:
             f"{short(base)} wall",
             f"**{plain(pairs.wall_ratio())}** wall",
             f"{note} ({pairs.rounds})",
+            Goal(
+                f"{SLOW_SOURCES} sources of {SLOW_MS} ms in one panel",
+                "1.3 × the slowest at most",
+                f"{plain(own * 1000 / SLOW_MS)} ×",
+                own * 1000 <= 1.3 * SLOW_MS,
+            ),
         )
     ]
 
@@ -230,13 +243,21 @@ async def start(folder: Path, container: Server, sizes: Sizes) -> list[Row]:
     base, base_mb = await _started(folder, sizes, "/calls", str(HERE / "container.py"))
     note = "an aiohttp application with two routes and nothing else; bridge carries Polars and pydantic"
     return [
-        Row("Start to first answer", short(own), short(base), f"{plain(own / base)}", f"{note} (once)"),
+        Row(
+            "Start to first answer",
+            short(own),
+            short(base),
+            f"{plain(own / base)}",
+            f"{note} (once)",
+            Goal("start to first answer", "below 2 s", short(own), own < 2),
+        ),
         Row(
             f"Memory (RSS) {sizes.idle_s:g} s after the start, one `rest` source",
             f"{own_mb:.0f} MB",
             f"{base_mb:.0f} MB",
             plain(own_mb / base_mb),
             "the same (once)",
+            Goal("memory with one `rest` source", "below 160 MB", f"{own_mb:.0f} MB", own_mb < 160),
         ),
     ]
 

@@ -1,4 +1,4 @@
-"""A container that takes its time: `/slow/NAME?ms=…` answers with rows, `/calls` says how often a name was asked."""
+"""A container that takes its time: `/slow/NAME?ms=…` and `/rows/NAME?rows=…` answer, `/calls` counts them by name."""
 
 from __future__ import annotations
 
@@ -8,7 +8,13 @@ from collections import Counter
 from aiohttp import web
 from serving import serve
 
-ROWS = [{"time": 1_767_225_600_000 + 60_000 * n, "value": n / 8} for n in range(20)]
+
+def rows(count: int) -> list[dict[str, float]]:
+    """A value each minute."""
+    return [{"time": 1_767_225_600_000 + 60_000 * n, "value": n % 997 / 8} for n in range(count)]
+
+
+ROWS = rows(20)
 
 
 def make() -> web.Application:
@@ -20,11 +26,15 @@ def make() -> web.Application:
         await asyncio.sleep(float(request.query["ms"]) / 1000)
         return web.json_response(ROWS)
 
+    async def many(request: web.Request) -> web.Response:
+        calls[request.match_info["name"]] += 1
+        return web.json_response(rows(int(request.query["rows"])))
+
     async def counts(_: web.Request) -> web.Response:
         return web.json_response(calls)
 
     app = web.Application()
-    app.add_routes([web.get("/slow/{name}", slow), web.get("/calls", counts)])
+    app.add_routes([web.get("/slow/{name}", slow), web.get("/rows/{name}", many), web.get("/calls", counts)])
     return app
 
 

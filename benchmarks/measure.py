@@ -7,6 +7,7 @@ import statistics
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 Work = Callable[[], Awaitable[object]]
 CpuClock = Callable[[], float]
@@ -63,26 +64,40 @@ class Pairs:
 
 
 def cpu_of(pid: int) -> CpuClock:
-    """The CPU clock of another process, ended threads included, with the resolution of our own.
+    """The CPU clock of another process and its children, ended threads included, with the resolution of our own.
 
     Source: clock_getcpuclockid(3): the id of a process's clock is its inverted pid, shifted, and CPUCLOCK_SCHED.
     """
-    clock_id = (~pid << 3) | 2
-    return lambda: time.clock_gettime(clock_id)
+
+    def now_s() -> float:
+        return sum(time.clock_gettime((~one << 3) | 2) for one in _family(pid))
+
+    return now_s
+
+
+def _family(pid: int) -> list[int]:
+    """The process and all that descend from it. No measured server ends a child while it answers."""
+    lists = [task.read_text().split() for task in Path(f"/proc/{pid}/task").glob("*/children")]
+    return [pid, *(one for child in (int(word) for words in lists for word in words) for one in _family(child))]
 
 
 async def alternate(ours: Side, theirs: Side, *, rounds: int, budget_s: float) -> Pairs:
     """Rounds of both, each side first in every other one; no new round begins once the budget is spent."""
-    found = Pairs()
-    for side in (ours, theirs):
+    return Pairs(*await in_turn([ours, theirs], rounds=rounds, budget_s=budget_s))
+
+
+async def in_turn(sides: list[Side], *, rounds: int, budget_s: float) -> list[list[Taken]]:
+    """Rounds of several sides, each beginning with another one; what each side took, round by round."""
+    for side in sides:
         await _take(side)  # the first time builds connections and warms caches
+    found: list[list[Taken]] = [[] for _ in sides]
     began_s = time.perf_counter()
     for number in range(rounds):
         if number and time.perf_counter() - began_s > budget_s:
             break
-        order = [(ours, found.ours), (theirs, found.theirs)]
-        for side, taken in order if number % 2 else reversed(order):
-            taken.append(await _take(side))
+        for place in range(len(sides)):
+            which = (place + number) % len(sides)
+            found[which].append(await _take(sides[which]))
     return found
 
 

@@ -24,7 +24,27 @@ and the client in another, or, where a function is named, in one process. CPU is
 threads. Figures are medians over the rounds; a ratio is the median of the rounds' ratios, bridge divided by baseline:
 **below 1 bridge takes less**. Times hold for the machine and its load at that moment only. Where both sides are to
 answer the same, the answers are compared first. Values have at most four decimals, as measured ones mostly do.
+
+Against peers (`benchmarks/peers`, each in an environment of its own) all sides get the JSON plug-in's `POST /query`
+and hold the points in memory before the first measured request; no range is asked for twice within a measurement, so
+no answer can come from a cache of answers. The peers answer with lists of `[value, time]`, or with one object per row
+where `records` is said; bridge with Grafana's wire frames, also as `format=frame` of its own API. What each sends is
+checked for its number of points, range and values.
 """
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """What was to be reached, and what was."""
+
+    what: str
+    wanted: str
+    found: str
+    met: bool
+
+    def line(self) -> str:
+        """The line as Markdown."""
+        return f"- {'met' if self.met else '**missed**'}: {self.what}: {self.found}, wanted {self.wanted}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +56,7 @@ class Row:
     baseline: str
     ratio: str
     note: str
+    goal: Goal | None = None
 
     def line(self) -> str:
         """The line as Markdown."""
@@ -43,7 +64,13 @@ class Row:
         return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
 
 
-def row(what: str, pairs: Pairs, note: str, *, per: int = 1) -> Row:
+def fewer(what: str, pairs: Pairs, times: float) -> Goal:
+    """So many times fewer CPU seconds than the other side."""
+    found = 1 / pairs.cpu_ratio()
+    return Goal(what, f"{times:g} × fewer CPU seconds", f"{plain(found)} × fewer", found >= times)
+
+
+def row(what: str, pairs: Pairs, note: str, *, per: int = 1, goal: Goal | None = None) -> Row:
     """A line of CPU and wall time, each for one of `per` equal pieces of the measured work."""
     (cpu, base_cpu), (wall, base_wall) = pairs.cpu_s(), pairs.wall_s()
     return Row(
@@ -52,7 +79,13 @@ def row(what: str, pairs: Pairs, note: str, *, per: int = 1) -> Row:
         f"{short(base_cpu / per)} CPU, {short(base_wall / per)} wall",
         f"**{plain(pairs.cpu_ratio())}** CPU, {plain(pairs.wall_ratio())} wall",
         f"{note} ({pairs.rounds})",
+        goal,
     )
+
+
+def left_out(what: str, why: str) -> Row:
+    """The line of what could not be measured."""
+    return Row(what, "–", "–", "–", f"left out: {why}")
 
 
 def short(seconds: float) -> str:
@@ -84,7 +117,11 @@ def section(rows: list[Row], *, load: float, took_s: float, quick: bool) -> str:
             "**The machine was busy with other work: these figures are only indicative**, ratios less so than times."
         )
     lines += ["", "| what | bridge | baseline | ratio | how the baseline is written |", "|---|---|---|---|---|"]
-    return "\n".join([*lines, *(item.line() for item in rows)]) + "\n"
+    lines += [item.line() for item in rows]
+    goals = [item.goal for item in rows if item.goal is not None and not quick]
+    if goals:
+        lines += ["", "What was to be reached:", "", *(goal.line() for goal in goals)]
+    return "\n".join(lines) + "\n"
 
 
 def write(path: Path, newest: str) -> None:

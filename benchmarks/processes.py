@@ -50,11 +50,18 @@ class Server:
         return int(found[1]) * 1024 if found else 0
 
 
+class NotStarted(Exception):
+    """A server that did not say where it listens, with the end of its log."""
+
+
 @contextmanager
-def running(folder: Path, *words: str) -> Iterator[Server]:
-    """`python WORDS` until the block ends; ready when it has written where it listens."""
+def running(folder: Path, *words: str, python: str = sys.executable) -> Iterator[Server]:
+    """`python WORDS` until the block ends; ready when it has written where it listens.
+
+    Errors: NotStarted.
+    """
     log = folder / f"{Path(words[0]).stem.strip('-')}.{time.monotonic_ns()}.log"
-    with log.open("wb") as sink, subprocess.Popen([sys.executable, *words], stdout=sink, stderr=sink) as process:
+    with log.open("wb") as sink, subprocess.Popen([python, *words], stdout=sink, stderr=sink) as process:
         try:
             yield Server(_address(log, process), process.pid)
         finally:
@@ -68,14 +75,15 @@ def running(folder: Path, *words: str) -> Iterator[Server]:
 def _address(log: Path, process: subprocess.Popen[bytes]) -> str:
     until_s = time.monotonic() + STARTS_WITHIN_S
     while time.monotonic() < until_s and process.poll() is None:
-        if match := re.search(r"listens on (http://\S+)\s", log.read_text()):
+        # Flask and uvicorn say `running on`.
+        if match := re.search(r"(?:listens|[Rr]unning) on (http://[^\s/]+)/?\s", log.read_text()):
             return match[1]
         time.sleep(0.002)
-    raise SystemExit(f"{process.args!r} did not start:\n{log.read_text()[-2000:]}")
+    raise NotStarted(f"{process.args!r} did not start:\n{log.read_text()[-2000:]}")
 
 
 def write_points(folder: Path, points: int) -> None:
-    """Two Parquet files of one series each: all the points, one a second, and the first thousand of them."""
+    """Parquet files of one series each: all the points, one a second, and the first thousand; all for numpy too."""
     number = np.arange(points)
     # A slow wave with a fast one on it and a spike now and then: the shape a panel must not lose.
     values = np.round(20 + 5 * np.sin(number / 9_000) + np.cos(number / 7) + 30 * (number % 77_777 == 0), 4)
@@ -83,6 +91,7 @@ def write_points(folder: Path, points: int) -> None:
     table = pl.DataFrame({"time": times.dt.replace_time_zone("UTC"), "value": values})
     table.write_parquet(folder / "big.parquet")
     table.head(1000).write_parquet(folder / "small.parquet")
+    np.savez(folder / "big.npz", time_ms=times.dt.epoch("ms").to_numpy(), value=values)
 
 
 def write_settings(folder: Path, container: str) -> Path:
@@ -102,13 +111,19 @@ def write_one_source(folder: Path, container: str) -> Path:
     return _settings(folder / "one.yaml", [_rest("shared", container, "/slow/shared", 0, 3600)])
 
 
+def write_many_sources(folder: Path, container: str, count: int, rows: int) -> Path:
+    """The settings of a bridge with so many `rest` sources, each of a dataset of its own."""
+    sources = [_rest(f"many{n:02}", container, f"/rows/many{n:02}", 0, 3600, rows=rows) for n in range(count)]
+    return _settings(folder / f"many{count}.yaml", sources)
+
+
 def _settings(path: Path, sources: list[dict[str, Any]]) -> Path:
     path.write_text(yaml.safe_dump({"sources": sources}))
     return path
 
 
-def _rest(name: str, container: str, path: str, wait_ms: int, refresh_s: int) -> dict[str, Any]:
-    options = {"path": path, "params": {"ms": str(wait_ms)}}
+def _rest(name: str, container: str, path: str, wait_ms: int, refresh_s: int, *, rows: int = 20) -> dict[str, Any]:
+    options = {"path": path, "params": {"ms": str(wait_ms), "rows": str(rows)}}
     dataset = {"name": "rows", "refresh_s": refresh_s, "options": options, "columns": _COLUMNS}
     return {
         "name": name,
@@ -184,6 +199,13 @@ class Client:
         await asyncio.gather(*(lane() for _ in range(lanes)))
 
     async def _ask(self, method: str, url: str, body: bytes | None) -> bytes:
+        try:
+            return await self._once(method, url, body)
+        except aiohttp.ServerDisconnectedError:
+            # The server closed a connection that had been idle, uvicorn after 5 s, while this process was busy.
+            return await self._once(method, url, body)
+
+    async def _once(self, method: str, url: str, body: bytes | None) -> bytes:
         headers = {"Content-Type": "application/json"} if body is not None else {}
         async with self._session.request(method, url, data=body, headers=headers) as response:
             answer = await response.read()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import compileall
 import pstats
 import sys
 import tempfile
@@ -16,16 +17,19 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from cases import OVER_HTTP, TINY, WIDTH, Bench, Sizes, start
+from holding import memory
 from library import IN_PROCESS
 from measure import load
 from page import Row, section, write
 from processes import BRIDGE, HERE, Client, new_session, panel, running, write_points, write_settings
+from rivals import AGAINST_PEERS, VENVS, started
+from steps import steps
 
 PROFILED = {"small": ("points.small", WIDTH, 2 * WIDTH, 3000), "panel": ("points.big", 0, WIDTH, 60)}
 PROFILED["raw"] = ("points.big", 0, 0, 5)
 
 
-async def measured(folder: Path, sizes: Sizes) -> list[Row]:
+async def measured(folder: Path, sizes: Sizes, venvs: Path) -> list[Row]:
     """All rows of the table."""
     rows: list[Row] = []
     write_points(folder, sizes.points)
@@ -39,11 +43,21 @@ async def measured(folder: Path, sizes: Sizes) -> list[Row]:
             bench = Bench(Client(session), bridge, plain, container, sizes)
             for case in OVER_HTTP:
                 _said(rows, await case(bench))
-    for inside in IN_PROCESS:
+            with started(bench, folder, venvs) as rivals:
+                for against in AGAINST_PEERS:
+                    _said(rows, await against(rivals))
+    for inside in (*IN_PROCESS, steps):
         _said(rows, await inside(sizes))
     with running(folder, str(HERE / "container.py")) as container:
         _said(rows, await start(folder, container, sizes))
+        _said(rows, await memory(folder, container, sizes))
     return rows
+
+
+def compiled() -> None:
+    """Bytecode for all that is ours: an installer does so for the rest, and no start shall pay for it."""
+    for folder in (HERE, HERE.parent / "src"):
+        compileall.compile_dir(folder, quiet=2)
 
 
 def _said(rows: list[Row], new: list[Row]) -> None:
@@ -74,16 +88,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="tiny sizes: shows that it runs, nothing about speed")
     parser.add_argument("--out", type=Path, default=HERE / "RESULTS.md", help="the page to write")
+    parser.add_argument("--peers", type=Path, default=VENVS, help="where the peers' environments are")
     parser.add_argument("--profile", choices=sorted(PROFILED), help="print a profile instead of measuring")
     asked = parser.parse_args()
     if not sys.platform.startswith("linux"):
         raise SystemExit("the benchmark reads the CPU clocks of other processes, which it can on Linux only")
+    compiled()
     sizes, began_s, before = TINY if asked.quick else Sizes(), time.perf_counter(), load()
     with tempfile.TemporaryDirectory() as name:
         if asked.profile:
             asyncio.run(profile(Path(name), asked.profile, sizes))
             return
-        rows = asyncio.run(measured(Path(name), sizes))
+        rows = asyncio.run(measured(Path(name), sizes, asked.peers))
     write(asked.out, section(rows, load=before, took_s=time.perf_counter() - began_s, quick=asked.quick))
     print(f"written: {asked.out}")
 

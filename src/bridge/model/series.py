@@ -21,6 +21,11 @@ _LABEL = "\x00"
 _TEXTS = (ColumnType.STRING, ColumnType.JSON)
 
 
+def line_meta(frame: Frame) -> Meta:
+    """What is told with every line of a frame: whether it is still true, but not again where it came from."""
+    return Meta(custom={key: value for key, value in frame.meta.custom.items() if key != "lineage"} or EMPTY)
+
+
 def split(frame: Frame, by: tuple[str, ...], measures: tuple[str, ...], *, max_series: int) -> list[Frame]:
     """One frame per combination of `by` values and measure, ordered by labels, each ascending in time.
 
@@ -45,15 +50,14 @@ def split(frame: Frame, by: tuple[str, ...], measures: tuple[str, ...], *, max_s
     if any(_repeats(part.get_column(time.name)) for _, part in parts):
         text = f"several rows share one time in {_called(frame)}: choose `series` or `agg`"
         notices.append(Notice("info", text))
-    # Where an answer came from is said once; whether it is still true belongs to every line that is drawn.
-    marks = {key: value for key, value in frame.meta.custom.items() if key != "lineage"} or EMPTY
+    marks = line_meta(frame)
     out = [
         replace(
             frame,
             data=part[:, [time.name, value.name]],
             schema=replace(frame.schema, columns=(time, value)),
             labels=dict(zip(by, key, strict=True)) if part.height else EMPTY,
-            meta=Meta(custom=marks),
+            meta=marks,
             shape=Shape.TIMESERIES,
         )
         for key, part in parts

@@ -17,6 +17,7 @@ from bridge.model.query import Query
 from bridge.model.schema import Column, Role, Schema, Shape
 from bridge.sources.base import Limits
 from bridge.sources.keeper import Keeper, Kit
+from bridge.sources.outlines import Outlines
 from bridge.sources.present import bind, distinct, long_rows, must_exist, present, select_rows, without
 from bridge.sources.registry import DatasetEntry, Registry
 from bridge.sources.work import THREAD_CELLS, cells, run
@@ -46,6 +47,7 @@ class Desk:
         self.registry = registry
         self.limits: Limits = kit.limits
         self._cache = kit.cache
+        self._outlines = Outlines()
         self._offered = registry.datasets
         reach = _Reach(self)
         self._keepers = {name: Keeper(entry, kit, reach) for name, entry in registry.datasets.items()}
@@ -135,8 +137,19 @@ class Desk:
         entry = self.entry(query.dataset)
         shape = _shape(query, entry)
         frame, bound, notices = await self._fetch(_complete(query, entry))
-        first, *others = await run(_effort(frame, bound), lambda: present(frame, bound, shape, self.limits))
+        first, *others = await self._presented(frame, bound, shape)
         return [first.note(*notices), *others]
+
+    async def _presented(self, frame: Frame, bound: Query, shape: Shape) -> list[Frame]:
+        drawn = self._outlines.wanted(frame, bound, shape)
+        if drawn is None:
+            return await run(_effort(frame, bound), lambda: present(frame, bound, shape, self.limits))
+        time, measures = drawn
+        effort = 0 if self._outlines.ready(frame, measures) else _effort(frame, bound)
+        made = await run(effort, lambda: self._outlines.draw(frame, bound, time, measures, self.limits))
+        if made is None:
+            return await run(_effort(frame, bound), lambda: present(frame, bound, shape, self.limits))
+        return made
 
     async def rows(self, query: Query) -> Frame:
         """The rows of one query as a single table in time order.

@@ -63,7 +63,7 @@ def present(frame: Frame, query: Query, shape: Shape, limits: Limits) -> list[Fr
     Errors: AnswerTooLarge over the limits; BadQuery when the data cannot take the shape.
     """
     named = replace(select_rows(frame, query), ref_id=query.ref_id)
-    if shape is Shape.AUTO and not _measures(named.schema, query):
+    if shape is Shape.AUTO and not measures_of(named.schema, query):
         shape = Shape.TABLE
     shape = resolve_shape(shape, named.schema)
     match shape:
@@ -89,10 +89,10 @@ def resolve_shape(shape: Shape, schema: Schema) -> Shape:
 
 
 def _drawable(schema: Schema) -> bool:
-    return _time_of(schema) is not None and any(c.type is ColumnType.NUMBER for c in schema.with_role(Role.MEASURE))
+    return time_of(schema) is not None and any(c.type is ColumnType.NUMBER for c in schema.with_role(Role.MEASURE))
 
 
-def _time_of(schema: Schema) -> Column | None:
+def time_of(schema: Schema) -> Column | None:
     """The column of role time, where it really holds times."""
     time = schema.time
     return time if time is not None and time.type is ColumnType.TIME else None
@@ -101,7 +101,7 @@ def _time_of(schema: Schema) -> Column | None:
 def select_rows(frame: Frame, query: Query) -> Frame:
     """The rows inside the span that pass all filters."""
     conditions = [expression(item, frame.schema) for item in query.filters]
-    time, data = _time_of(frame.schema), frame.data
+    time, data = time_of(frame.schema), frame.data
     if query.span is not None and time is not None:
         data = _in_span(data, time.name, query.span)
     return frame.with_data(data.filter(*conditions) if conditions else data)
@@ -122,11 +122,14 @@ def in_time_order(frame: Frame) -> Frame:
 
     Shape:  the order is noted in the data, so that whoever asks for it again need not look at every row.
     """
-    time = _time_of(frame.schema)
+    time = time_of(frame.schema)
     if time is None:
         return frame
+    if frame.data[time.name].flags["SORTED_ASC"] and frame.data.n_chunks() == 1:
+        return frame
     if frame.data[time.name].is_sorted():
-        return frame.with_data(frame.data.with_columns(pl.col(time.name).set_sorted()))
+        # In one piece: numpy looks at such a column where it is, and copies any other whenever it is asked.
+        return frame.with_data(frame.data.with_columns(pl.col(time.name).set_sorted()).rechunk())
     return frame.with_data(frame.data.sort(time.name, maintain_order=True))
 
 
@@ -146,12 +149,12 @@ def long_rows(frame: Frame, query: Query, limits: Limits) -> Frame:
     Errors: AnswerTooLarge over the limits.
     """
     frame = in_time_order(frame)
-    time, measures = _time_of(frame.schema), _measures(frame.schema, query)
+    time, measures = time_of(frame.schema), measures_of(frame.schema, query)
     if query.max_points is None or query.agg is Agg.NONE or time is None or not measures:
         return _capped(table(frame, query), limits)
     whole = frame.data.drop_nulls(time.name)
     known = set(frame.schema.names)
-    by = [name for name in _series_columns(frame.schema, query) if name in known]
+    by = [name for name in series_columns(frame.schema, query) if name in known]
     parts = _parts(whole, by, len(measures), limits)
     adds_up = query.agg is not None and query.agg.adds_up and whole.height > 0
     if not adds_up and max((part.height for part in parts), default=0) <= query.max_points:
@@ -164,7 +167,7 @@ def long_rows(frame: Frame, query: Query, limits: Limits) -> Frame:
     thin = thin.with_data(data.sort(time.name, maintain_order=True))
     if lost := frame.rows - whole.height:
         thin = thin.note(Notice("warning", f"{lost} rows without a `{time.name}` left out"))
-    return _capped(table(thin.note(_left_out(whole.height - data.height, query)), query), limits)
+    return _capped(table(thin.note(left_out(whole.height - data.height, query)), query), limits)
 
 
 def _parts(data: pl.DataFrame, by: list[str], measures: int, limits: Limits) -> list[pl.DataFrame]:
@@ -221,32 +224,34 @@ def _line(part: pl.DataFrame, time: Column, measure: Column) -> Frame:
     return Frame(part.select(time.name, measure.name), Schema((time, measure)))
 
 
-def _left_out(dropped: int, query: Query) -> Notice:
+def left_out(dropped: int, query: Query) -> Notice:
+    """What is said of points that were left out."""
     how = f"by {query.agg}" if query.agg else "keeping extremes and last values"
     return Notice("info", f"{dropped} points were left out to fit {query.max_points} per series ({how})")
 
 
 def _timeseries(frame: Frame, query: Query, limits: Limits) -> list[Frame]:
-    measures = tuple(column.name for column in _measures(frame.schema, query))
+    measures = tuple(column.name for column in measures_of(frame.schema, query))
     if not measures:
         raise BadQuery(
             f"{query.dataset} has no measure among the wanted columns",
             remedy=f"its measures are {', '.join(c.name for c in frame.schema.with_role(Role.MEASURE))}",
         )
-    series = split(frame, _series_columns(frame.schema, query), measures, max_series=limits.max_series)
+    series = split(frame, series_columns(frame.schema, query), measures, max_series=limits.max_series)
     if query.max_points is None:
-        return _capped_all(series, limits)
+        return capped_all(series, limits)
     thinned, dropped = [], 0
     for item in series:
         smaller, lost = downsample(item, query.max_points, agg=query.agg, span=query.span)
         thinned.append(smaller)
         dropped += lost
     if dropped:
-        thinned[0] = thinned[0].note(_left_out(dropped, query))
-    return _capped_all(thinned, limits)
+        thinned[0] = thinned[0].note(left_out(dropped, query))
+    return capped_all(thinned, limits)
 
 
-def _measures(schema: Schema, query: Query) -> tuple[Column, ...]:
+def measures_of(schema: Schema, query: Query) -> tuple[Column, ...]:
+    """The number columns that are drawn."""
     wanted = [column for column in schema.with_role(Role.MEASURE) if column.type is ColumnType.NUMBER]
     if query.columns:
         names = set(query.columns)
@@ -254,13 +259,15 @@ def _measures(schema: Schema, query: Query) -> tuple[Column, ...]:
     return tuple(wanted)
 
 
-def _series_columns(schema: Schema, query: Query) -> tuple[str, ...]:
+def series_columns(schema: Schema, query: Query) -> tuple[str, ...]:
+    """The columns that tell series apart."""
     if query.series is not None:
         return query.series
     return tuple(column.name for column in schema.with_role(Role.DIMENSION))
 
 
-def _capped_all(frames: list[Frame], limits: Limits) -> list[Frame]:
+def capped_all(frames: list[Frame], limits: Limits) -> list[Frame]:
+    """The frames, unless they are too many rows."""
     _refuse_rows(sum(frame.rows for frame in frames), limits)
     return frames
 
