@@ -34,7 +34,6 @@ MEASURED = (
     "Memory (RSS) with 2, 4 `rest` sources of 200 rows, all asked in one panel",
 )
 BUILD = ROOT / "benchmarks" / "peers" / "build.py"
-PEERS = ROOT / ".venv-peers"
 
 
 def quick(page: Path, peers: Path) -> str:
@@ -73,16 +72,6 @@ def test_the_benchmark_writes_every_row_above_the_runs_before(tmp_path: Path) ->
     assert len(absent) == 10
     assert sum(line.endswith("| left out: there is no Python for it |") for line in absent) == 4
     assert sum(line.endswith("| left out: not built: `make peers` does |") for line in absent) == 6
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(120)
-@pytest.mark.skipif(not (PEERS / "fastapi_pandas").is_dir(), reason="`make peers` has not been run")
-def test_peers_that_were_built_are_measured(tmp_path: Path) -> None:
-    """Both answer what bridge answers, or the run would have ended."""
-    newest = quick(tmp_path / "RESULTS.md", PEERS)
-    assert "left out" not in newest
-    assert newest.count("against") == 1
 
 
 @pytest.mark.slow
