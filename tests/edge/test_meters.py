@@ -159,6 +159,7 @@ def full(meters: Meters) -> Meters:
     meters.requests.labels("/json/query", "POST", "200").inc()
     meters.request_seconds.labels("/json/query").observe(0.01)
     meters.fetches.labels("lab", "lab.runs", "ok").inc()
+    meters.polls.labels("lab.runs", "ok").inc()
     meters.fetch_seconds.labels("lab", "lab.runs").observe(30)
     meters.cache.labels("lab.runs", "hit").inc()
     meters.rows.labels("lab.runs").inc(10)

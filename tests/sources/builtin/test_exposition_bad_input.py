@@ -352,7 +352,8 @@ async def test_who_goes_away_takes_the_reading_along() -> None:
     body = "".join(f'm{{n="{number}"}} 1\n' for number in range(50_000))
     async with far(lambda seen: page(body)) as there, exposition(there.url) as source:
         task = asyncio.create_task(source.collect(Q))
-        while not (jobs := [item for item in gc.get_objects() if isinstance(item, Job)]):
+        # Those of other tests may not have been collected yet.
+        while not (jobs := [job for job in gc.get_objects() if isinstance(job, Job) and there.url in job.what]):
             await asyncio.sleep(0)
         assert not jobs[0].stop.is_set()
         task.cancel()
