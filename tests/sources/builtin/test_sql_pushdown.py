@@ -216,7 +216,7 @@ def questions(draw: st.DrawFn, given_columns: tuple[Column, ...]) -> Query:
     return Query("s.d", span=span, filters=tuple(chosen), columns=tuple(shown))
 
 
-@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_the_database_and_bridge_together_give_what_bridge_alone_would(bench: Bench, data: st.DataObject) -> None:
     asked = data.draw(questions(bench.columns))

@@ -113,3 +113,40 @@ def test_what_writes_or_leaves_its_brackets_is_refused_before_any_database_sees_
 def test_what_one_system_does_not_close_or_know_is_refused(system: System, text: str) -> None:
     with pytest.raises(ValueError, match=r"not closed|no placeholder"):
         cut(text, system)
+
+
+HIDDEN = ") AS q; DROP TABLE runs; SELECT * FROM (SELECT 1"
+
+
+@pytest.mark.parametrize(
+    ("system", "text"),
+    [
+        # What is a comment, a text or a name here is none there.
+        (System.POSTGRES, f"SELECT 1 --\r {HIDDEN}"),
+        (System.DUCKDB, f"SELECT 1 --\r {HIDDEN}"),
+        (System.POSTGRES, f"SELECT 1 AS \u2022$$ {HIDDEN} AS \u2022$$"),
+        (System.DUCKDB, f"SELECT 1 AS \u2022$$ {HIDDEN} AS \u2022$$"),
+        (System.POSTGRES, f"SELECT 1 AS a\u00a0$$ {HIDDEN} AS a\u00a0$$"),
+        (System.DUCKDB, f"SELECT 1\u00a0$$ ' $$ {HIDDEN} --'"),
+        (System.POSTGRES, f"SELECT 1 AS \u0663$$ {HIDDEN} AS \u0663$$"),
+        (System.POSTGRES, f"SELECT E'a'\n'\\'' {HIDDEN} --'"),
+        (System.POSTGRES, f"SELECT E'a' -- b\n'\\'' {HIDDEN} --'"),
+        (System.POSTGRES, f"SELECT 1E'\\'' {HIDDEN} --'"),
+        (System.POSTGRES, f"SELECT 1a$$ {HIDDEN} AS a$$"),
+        (System.POSTGRES, f"SELECT :from$$ {HIDDEN} AS a$$"),
+        (System.DUCKDB, f"SELECT 1 AS `'` {HIDDEN} --'"),
+        (System.SQLITE, "SELECT @a(') AS q UNION SELECT * FROM (SELECT 1 --')"),
+        (System.SQLITE, "SELECT :from(') AS q UNION SELECT * FROM (SELECT 1 --')"),
+    ],
+)
+def test_what_systems_would_read_otherwise_than_bridge_does_is_refused(system: System, text: str) -> None:
+    """So that nothing behind it runs."""
+    with pytest.raises(ValueError, match=r"\w"):
+        cut(text, system)
+
+
+@pytest.mark.parametrize("system", EVERYWHERE)
+def test_letters_of_any_script_are_names(system: System) -> None:
+    assert holes("SELECT größe, имя, 名前, '\u2022\u00a0', \"\u2022\" /* \u2022 */ FROM t WHERE x = :a", system) == [
+        "a"
+    ]

@@ -146,8 +146,8 @@ def pushable(item: Filter, column: Column) -> bool:
     if item.op not in _COMPARED or not item.values:
         return False
     if column.type is ColumnType.STRING:
-        # A replacement character may stand for bytes that were no text, a NUL is none to PostgreSQL.
-        fit = not any(char in value for value in item.values for char in "\0\ufffd")
+        # A replacement character may stand for bytes that were no text.
+        fit = not any(is_no_text(value) or "\ufffd" in value for value in item.values)
         return item.op in (Op.EQ, Op.NE) and fit
     if column.type is ColumnType.BOOLEAN:
         return item.op is Op.EQ and all(value.lower() in ("true", "1", "false", "0") for value in item.values)
@@ -198,10 +198,17 @@ def usable(name: str, micros: str) -> str:
     return f"CASE WHEN {name} BETWEEN '0001-01-01' AND '9999-12-31' THEN {micros} END"
 
 
+def is_no_text(value: str) -> bool:
+    """Whether some database refuses it: a NUL, or half of a character that is written as two."""
+    return "\0" in value or any("\ud800" <= char <= "\udfff" for char in value)
+
+
 def check_values(items: Sequence[str], name: str, *, most: int = 1_000) -> None:
-    """A parameter may have so many values.
+    """A parameter may have so many values, each of them a text.
 
     Errors: BadQuery.
     """
     if len(items) > most:
         raise BadQuery(f"`{name}` has {len(items)} values; at most {most} are sent", remedy="choose fewer values")
+    if any(map(is_no_text, items)):
+        raise BadQuery(f"`{name}` holds a character that is none", remedy="choose another value")

@@ -5,11 +5,12 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from decimal import Decimal
 from typing import ClassVar
 
 from bridge.model.filters import Filter, Op
 from bridge.model.span import EPOCH, Span, to_us
-from bridge.sources.builtin.sql.dialect import Args, Dialect, stored, usable
+from bridge.sources.builtin.sql.dialect import Args, Dialect, bounds, stored, usable
 from bridge.sources.builtin.sql.engine import MAX_CELL_CHARS, FarColumn, Kind
 from bridge.sources.builtin.sql.options import TimeAs
 from bridge.sources.builtin.sql.place import System
@@ -109,8 +110,12 @@ class _TypedDialect(Dialect):
         if far.type in self.floats:
             return self.ranges(args, item, name, whole=False)
         if far.type in self.decimals:
-            return self.ranges(args, item, f"CAST({name} AS {self.double})", whole=False)
+            return self.decimal(args, item, name)
         return None
+
+    def decimal(self, args: Args, item: Filter, name: str) -> str:
+        """Decimals, by default as the floats that bridge makes of them."""
+        return self.ranges(args, item, f"CAST({name} AS {self.double})", whole=False)
 
 
 class DuckdbDialect(_TypedDialect):
@@ -204,6 +209,15 @@ class PostgresDialect(_TypedDialect):
     def bound(self, args: Args, value: float, *, whole: bool) -> str:
         """With its type, so that the column keeps its own."""
         return f"{super().bound(args, value, whole=whole)}::{'bigint' if whole else 'float8'}"
+
+    def decimal(self, args: Args, item: Filter, name: str) -> str:
+        """As decimals: one that no float can hold would end the query."""
+        parts = []
+        for low, high in (bounds(item.op, float(value), whole=False) for value in item.values):
+            ends = [f"{name} >= {self.mark(args, Decimal(low))}::numeric"] if low is not None else []
+            ends += [f"{name} <= {self.mark(args, Decimal(high))}::numeric"] if high is not None else []
+            parts.append(f"({' AND '.join(ends)})")
+        return " OR ".join(parts)
 
     def picked(self, column: FarColumn) -> str:
         """Instants as microseconds, nested values as JSON, texts no longer than may be read."""

@@ -122,6 +122,7 @@ class Plan:
             return self.dialect.number(args, None if query.step_ms is None else query.step_ms / 1_000)
         param = next(item for item in self.params if item.name == hole.name)
         values = query.param(hole.name) or (() if param.default is None else (param.default,))
+        check_values(values, hole.name)
         if hole.tested or not values:
             return self.dialect.text(args, values[0] if values else None, tested=hole.tested)
         if len(values) > 1 and not param.multi:
@@ -129,7 +130,6 @@ class Plan:
                 f"`{self.name}` takes one value for `{hole.name}`, not {len(values)}",
                 remedy="choose a single value, or declare the parameter with `multi: true`",
             )
-        check_values(values, hole.name)
         return ", ".join(self.dialect.text(args, value, tested=False) for value in values)
 
 

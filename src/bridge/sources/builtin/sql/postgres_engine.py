@@ -27,6 +27,8 @@ CANCEL_S = 1.0
 # After so many polite requests the connection is cut.
 POLITE_ATTEMPTS = 3
 _CURSOR = "bridge"
+# Locks of the session and what it listens to outlive a transaction, and must not reach the next question.
+_LEAVE = "ROLLBACK; SELECT pg_advisory_unlock_all(); UNLISTEN *"
 _MISSING = ("42P01", "3D000", "3F000")
 # While connecting there are words only.
 _REFUSING = ("password authentication", "no password supplied", "pg_hba.conf", 'role "')
@@ -35,6 +37,7 @@ _NO_DATABASE = re.compile(r'database ".*" does not exist')
 _PASSING = ("08", "53", "57", "58")
 _SETUP = (
     "SET default_transaction_read_only = on",
+    "SET standard_conforming_strings = on",
     "SET TIME ZONE 'UTC'",
     "SET DateStyle = 'ISO'",
     "SET bytea_output = 'hex'",
@@ -54,6 +57,7 @@ class PostgresSession(Session):
 
     def __init__(self, psycopg: ModuleType, parameters: dict[str, Any]) -> None:
         self._types = psycopg.postgres.types
+        self._fault = psycopg.Error
         self._db = psycopg.connect(**parameters)
         self._rows: Any = None
         try:
@@ -73,7 +77,8 @@ class PostgresSession(Session):
     def describe(self, statement: Statement) -> tuple[FarColumn, ...]:
         """The columns, of which the planner knows all without a row being read."""
         with self._db.cursor() as cursor:
-            cursor.execute(statement.sql, statement.args)
+            # The protocol for binary results takes one statement only, also where no value is bound.
+            cursor.execute(statement.sql, statement.args, binary=True)
             return tuple(self._column(item.name, item.type_code) for item in cursor.description or ())
 
     def _column(self, name: str, oid: int) -> FarColumn:
@@ -96,11 +101,14 @@ class PostgresSession(Session):
         return rows
 
     def end(self) -> None:
-        """Rolls back: what a function may have set is as it was."""
-        if self._rows is not None:
-            self._rows.close()
+        """Rolls back: what a function may have set or locked is as it was; where that fails, the connection ends."""
+        try:
+            if self._rows is not None:
+                self._rows.close()
+            self._db.execute(_LEAVE)
             self._rows = None
-        self._db.rollback()
+        except self._fault:
+            self.close()
 
     def interrupt(self, attempt: int) -> None:
         """Asks the server to stop; one that does not answer is cut off."""
@@ -111,11 +119,11 @@ class PostgresSession(Session):
             wire.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
-        """Closes the connection."""
+        """Closes the connection, and then the cursor, which asks the server of an open one."""
+        self._db.close()
         if self._rows is not None:
             with suppress(Exception):
                 self._rows.close()
-        self._db.close()
 
     def is_current(self) -> bool:
         """Whether nobody has noticed it to be closed."""
@@ -150,7 +158,9 @@ class PostgresEngine(Engine):
             "port": self._place.port,
             "dbname": self._place.database,
             "user": self._place.user,
-            "password": self._password,
+            # Neither the environment nor a file of the machine's user gives another one.
+            "password": self._password or "",
+            "passfile": f"{os.devnull}/none",
             "connect_timeout": max(1, min(CONNECT_S, round(deadline_s))),
             "application_name": "bridge",
             # Settings of the machine's user must not reach into what is sent.

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from typing import Any
 
 import polars as pl
 
@@ -13,7 +16,7 @@ from bridge.errors import AnswerTooLarge, BridgeError, UpstreamInvalid, Upstream
 from bridge.model.frame import Notice, empty_frame
 from bridge.model.query import Query
 from bridge.model.schema import Column, Role
-from bridge.sources.builtin.sql.engine import Engine, FarColumn, Session, Statement
+from bridge.sources.builtin.sql.engine import MAX_CELL_CHARS, Engine, FarColumn, Kind, Session, Statement
 from bridge.sources.builtin.sql.inferred import Known, check_far, check_kept, settled
 from bridge.sources.builtin.sql.plan import Plan
 from bridge.sources.builtin.sql.runner import GivenUp, Handle
@@ -24,6 +27,10 @@ from bridge.sources.table import SAMPLE_ROWS, Losses, check_has, convert
 FIRST_ROWS = 64
 MOST_ROWS = 8_192
 BATCH_BYTES = 4 * 1024 * 1024
+# What one fetch may bring at worst, as far as a single row does not bring more; and the worst of a plain value.
+FETCH_BYTES = 128 * 1024 * 1024
+PLAIN_BYTES = 64
+_LONG = (Kind.TEXT, Kind.JSON, Kind.BYTES, Kind.ANY)
 
 
 class Connections:
@@ -166,7 +173,8 @@ def _settled(job: Job, where: str, session: Session, far: tuple[FarColumn, ...])
         return job.known
     statement, picked = job.plan.rows(job.query, far, (), SAMPLE_ROWS - 1)
     session.execute(statement)
-    rows = session.fetch(SAMPLE_ROWS)
+    # Fewer when they are long.
+    rows = _batch(session, picked, SAMPLE_ROWS)
     return settled(where, job.known, raw_table(rows, picked, (), where), picked)
 
 
@@ -185,7 +193,7 @@ def _gathered(
     losses = Losses()
     rows = held_bytes = 0
     batch_rows = FIRST_ROWS
-    while batch := session.fetch(batch_rows):
+    while batch := _batch(session, far, batch_rows):
         handle.check()
         rows += len(batch)
         if rows > job.max_rows:
@@ -208,6 +216,22 @@ def _gathered(
         # A few rows of a good column may all be its odd ones.
         losses.check(f"{where}: ")
     return _joined(parts, columns), losses.notices()
+
+
+def _batch(session: Session, far: tuple[FarColumn, ...], max_rows: int) -> list[tuple[Any, ...]]:
+    """The next rows, fewer when their values turn out to be long."""
+    worst_bytes = sum(MAX_CELL_CHARS if column.kind in _LONG else PLAIN_BYTES for column in far)
+    step_rows = max(1, FETCH_BYTES // worst_bytes)
+    rows: list[tuple[Any, ...]] = []
+    held_bytes = 0
+    while len(rows) < max_rows and held_bytes < BATCH_BYTES:
+        part = session.fetch(min(step_rows, max_rows - len(rows)))
+        if not part:
+            break
+        rows += part
+        if step_rows < max_rows:
+            held_bytes += sum(map(sys.getsizeof, itertools.chain.from_iterable(part)))
+    return rows
 
 
 def _joined(parts: list[pl.DataFrame], columns: tuple[Column, ...]) -> pl.DataFrame:

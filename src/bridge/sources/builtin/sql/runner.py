@@ -139,18 +139,28 @@ class Runner:
                 answer.set_exception(error)
 
         def call() -> None:
-            found, failed = None, None
+            found: T | None = None
+            failed: Exception | None = None
             try:
                 found = work(handle)
             except Exception as error:  # noqa: BLE001
                 failed = error
+            except BaseException as error:  # noqa: BLE001
+                # A native library that panics raises what no `except Exception` sees.
+                failed = RuntimeError(f"{type(error).__name__}: {error}")
             handle.ended()
             # The loop may have been closed since.
             with suppress(RuntimeError):
                 loop.call_soon_threadsafe(land, found, failed)
 
         # A daemon: a database that hangs beyond every interrupt must not hold up the end of the process.
-        threading.Thread(target=call, name=f"sql {self._name}", daemon=True).start()
+        try:
+            threading.Thread(target=call, name=f"sql {self._name}", daemon=True).start()
+        except RuntimeError as error:
+            handle.ended()
+            land(
+                None, UpstreamUnavailable(f"`{self._name}`: no thread could be started: {error}", remedy="ask again")
+            )
         try:
             return await answer
         finally:

@@ -21,6 +21,8 @@ MAX_ROW_BYTES = 1024 * 1024
 # A writer holds the file for the moment of its commit; a longer lock is an error that is tried again.
 BUSY_S = 2.0
 PROGRESS_STEPS = 10_000
+# The time of a comparison is the product of both lengths, and nothing interrupts it.
+MAX_PATTERN_BYTES = 1_000
 
 _ALLOWED = (sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_RECURSIVE)
 _FORBIDDEN_FUNCTIONS = ("load_extension", "fts3_tokenizer", "readfile", "writefile", "edit")
@@ -81,6 +83,7 @@ class SqliteSession(Session):
         self._db = sqlite3.connect(uri, uri=True, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
         self._db.text_factory = _text
         self._db.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MAX_ROW_BYTES)
+        self._db.setlimit(sqlite3.SQLITE_LIMIT_LIKE_PATTERN_LENGTH, MAX_PATTERN_BYTES)
         self._db.execute("PRAGMA query_only = ON")
         self._db.execute("PRAGMA trusted_schema = OFF")
         self._db.set_authorizer(_authorize)

@@ -12,22 +12,23 @@ from bridge.sources.builtin.sql.place import System
 _BEGINS = ("SELECT", "WITH", "VALUES", "FROM")
 _WRITES = ("INSERT", "UPDATE", "DELETE", "MERGE")
 _NULL_TESTS = ("IS", "ISNULL", "NOTNULL")
+# Only what every system takes for a space; to some, others belong to a name.
 _COMMON = (
-    ("space", r"\s+"),
-    ("line", r"--[^\n]*"),
+    ("space", r"[ \t\n\r\f\v]+"),
     ("block", r"/\*"),
 )
 _NAMES = (
     ("string", r"'(?:[^']|'')*'"),
     ("quoted", r'"(?:[^"]|"")*"'),
     ("word", r"[^\W\d][\w$]*"),
-    ("number", r"\d[\w.]*"),
+    ("number", r"[0-9][\w.]*"),
     ("cast", r"::"),
     ("hole", r":[A-Za-z_][A-Za-z0-9_]*"),
     ("other", r"."),
 )
-_SQLITE = (("ticks", r"`(?:[^`]|``)*`"), ("brackets", r"\[[^\]]*\]"))
+_SQLITE = (("line", r"--[^\n]*"), ("ticks", r"`(?:[^`]|``)*`"), ("brackets", r"\[[^\]]*\]"))
 _POSTGRES = (
+    ("line", r"--[^\n\r]*"),
     ("escapes", r"[eE]'(?:[^'\\]|\\.|'')*'"),
     ("dollars", r"\$(?P<tag>(?:[^\W\d]\w*)?)\$.*?\$(?P=tag)\$"),
     ("own", r"\$\w+"),
@@ -43,6 +44,9 @@ _PATTERNS = {
     System.DUCKDB: _pattern(*_COMMON, *_POSTGRES, *_NAMES),
     System.POSTGRES: _pattern(*_COMMON, *_POSTGRES, *_NAMES),
 }
+# What begins a placeholder of the system's own; SQLite's may go on in brackets.
+_OWN = {System.SQLITE: ("$", "@", "#"), System.DUCKDB: ("$",), System.POSTGRES: ("$",)}
+_QUOTES = ("'", '"', "$")
 _COMMENT_ENDS = re.compile(r"/\*|\*/")
 
 
@@ -90,6 +94,10 @@ def _check(plain: list[_Token]) -> None:
         raise ValueError("a query begins with SELECT or WITH: only reading is possible")
     if ";" in words:
         raise ValueError("a query is one statement; a `;` may only stand at its end")
+    for token, after in itertools.pairwise(plain):
+        # PostgreSQL goes on reading backslashes there.
+        if token.kind == "escapes" and after.kind == "string":
+            raise ValueError("a text with escapes is followed by another one, write them as one")
     depth = 0
     for word, following in zip(words, [*words[1:], ""], strict=True):
         depth += (word == "(") - (word == ")")
@@ -117,10 +125,21 @@ def _tokens(text: str, system: System) -> Iterator[_Token]:
             continue
         if piece in ("'", '"') or (system is System.SQLITE and piece in ("`", "[")):
             raise ValueError(f"a {piece} is not closed")
-        if kind == "own" or (kind == "other" and piece == "$"):
+        if kind == "own" or (kind == "other" and piece in _OWN[system]):
             raise ValueError(f"{piece} is no placeholder here, write :name")
+        _check_alone(kind, piece, text[found.end() : found.end() + 1])
         yield _Token("comment" if kind == "line" else kind, piece)
         at = found.end()
+
+
+def _check_alone(kind: str, piece: str, after: str) -> None:
+    """Systems and their versions differ in where such a piece ends, and so in what is text and what is not."""
+    if kind == "other" and not (piece.isascii() and piece.isprintable()):
+        raise ValueError(f"the character U+{ord(piece):04X} stands outside of a text, put the name in double quotes")
+    if piece == "`":
+        raise ValueError("a ` is read otherwise by other versions, put the name in double quotes")
+    if (kind == "number" and after in _QUOTES) or (kind == "hole" and after in (*_QUOTES, "(")):
+        raise ValueError(f"a space is missing between {piece} and {after}")
 
 
 def _comment_end(text: str, at: int, *, nested: bool) -> int:
