@@ -57,7 +57,7 @@ clean:
 
 $(VENV)/run.done: requirements.lock pyproject.toml
 	@echo "installing into $(VENV) (once, about a minute) …"
-	test -e $(VENV)/dev.done || { $(LOCK) requirements.lock && $(SELF); }
+	@test -e $(VENV)/dev.done || { $(LOCK) requirements.lock && $(SELF); }
 	@touch $@
 
 $(VENV)/dev.done: requirements-dev.lock pyproject.toml

@@ -342,6 +342,11 @@ SOURCES = {
         dataset("steps: [{limit: 0}]"),
         f"bridge.yaml:6:14: {IN}.steps[0].limit.rows: must be at least 1, not 0",
     ),
+    "an aggregation that is none": (
+        dataset("steps: [{resample: {every_s: 60, how: avg}}]"),
+        f"bridge.yaml:6:38: {IN}.steps[0].resample.how: must be 'count', 'count_distinct', 'sum', 'mean', 'median', "
+        "'min', 'max', 'first', 'last', 'std', 'p50', 'p75', 'p90', 'p95' or 'p99', not 'avg'",
+    ),
     "polling without pause": (
         dataset("poll: {every_s: 0}"),
         f"bridge.yaml:6:12: {IN}.poll.every_s: must be at least 1, not 0",

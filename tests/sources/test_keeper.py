@@ -575,7 +575,7 @@ async def test_when_the_source_is_down_the_last_good_answer_is_given_and_says_so
     assert frame.data.equals(frame_of().data)
     assert texts(frame) == [
         "warning: GET http://far: cannot connect. Shown is the last good answer, 42 s old "
-        "(2026-01-31 12:00:00 UTC). check that the server runs"
+        "(2026-01-31 12:00:00 UTC). Check that the server runs"
     ]
     assert frame.meta.custom == {
         "lineage": {"source": "lab", "kind": "stub", "adapter": "1"},
@@ -687,7 +687,7 @@ async def test_refused_credentials_are_a_state_of_their_own_with_the_remedy() ->
     rig.clock.advance(10)
     frame = await stale(rig, NeedsAuth("GET http://far: 401", remedy="renew auth.token of source lab"))
     assert frame.meta.custom["state"] == "needs_auth"
-    assert texts(frame)[0].endswith("renew auth.token of source lab")
+    assert texts(frame)[0].endswith("Renew auth.token of source lab")
     status = rig.keeper().status()
     assert (status.state, status.remedy) == ("needs_auth", "renew auth.token of source lab")
 
@@ -829,7 +829,7 @@ async def test_a_frame_held_back_by_its_checks_never_replaces_the_last_good_one(
     said = texts(frame)[0]
     assert "column `value` is declared number but holds String" in said
     assert "column `model` is missing from the data" in said
-    assert "compare the data with `columns`" in said
+    assert "Compare the data with `columns`" in said
     rig.source().always = DOWN
     assert (await ask(rig)).data["value"].to_list() == [1.0, 2.0, 3.0]
 

@@ -64,6 +64,7 @@ def test_buckets_are_those_of_all_rows(agg: Agg, seconds: tuple[int, int]) -> No
     for ours, theirs in zip(made, present(whole, asked, Shape.AUTO, Limits()), strict=True):
         assert ours.data["time"].to_list() == theirs.data["time"].to_list()
         measure = ours.data.columns[1]
+        assert ours.data.schema == theirs.data.schema
         assert ours.data[measure].to_list() == pytest.approx(theirs.data[measure].to_list(), rel=1e-12, abs=1e-12)
         assert (ours.schema, ours.meta, ours.labels, ours.ref_id, ours.shape, ours.name) == (
             theirs.schema,
@@ -119,12 +120,29 @@ def test_other_questions_go_the_long_way(columns: tuple[Column, ...], asked: Que
     assert outlines.wanted(whole, asked, shape) is None
 
 
+def test_whole_numbers_that_are_no_floats_go_the_long_way() -> None:
+    """Their neighbours would be drawn in their place."""
+    whole, outlines = frame(TIME, COUNT), Outlines()
+    whole = whole.with_data(whole.data.with_columns(pl.col("count") + 2**53))
+    assert outlines.draw(whole, ASKED, *met(outlines, whole, ASKED, Shape.AUTO), Limits()) is None
+
+
 def test_a_short_range_goes_the_long_way() -> None:
     """All its rows are looked at, which are few."""
     whole, outlines = frame(TIME, VALUE), Outlines()
     asked = replace(ASKED, span=Span(START, START + timedelta(seconds=5_000)))
     wanted = met(outlines, whole, asked, Shape.AUTO)
     assert outlines.draw(whole, asked, *wanted, Limits()) is None
+
+
+@pytest.mark.parametrize("points", range(1, 9))
+def test_a_panel_that_is_a_few_points_wide_is_answered(points: int) -> None:
+    """The library that chooses the rows cannot choose just one or two."""
+    whole, outlines = frame(TIME, VALUE), Outlines()
+    asked = replace(ASKED, max_points=points)
+    wanted = met(outlines, whole, asked, Shape.AUTO)
+    made = outlines.draw(whole, asked, *wanted, Limits())
+    assert made is None or made[0].rows <= points
 
 
 def test_outlines_go_with_the_table() -> None:

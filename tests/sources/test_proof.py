@@ -100,5 +100,18 @@ def test_of_undeclared_columns_nothing_is_said_before_they_are_known() -> None:
 
 
 def test_a_thousand_datasets_in_a_row_are_judged_without_recursion() -> None:
+    """They are too many to be asked: each question would go down through all of them."""
     chain = [stepped(f"d{n}", {"union": [f"lab.d{n + 1}"]}) for n in range(1_200)]
-    assert problems(*chain, dataset("d1200")) == []
+    (problem,) = problems(*chain, dataset("d1200"))
+    assert problem[1].startswith("`lab.d1184` stands on more than 16 datasets")
+
+
+def test_datasets_cannot_be_piled_up_without_end() -> None:
+    """Each question goes down all the ways: of twenty datasets that read the one before twice there are a million."""
+    row = [stepped("d0"), *(stepped(f"d{n}", {"union": [f"lab.d{n - 1}"]}) for n in range(1, 17))]
+    assert problems(*row[:16]) == []
+    loc, text = problems(*row)[0]
+    assert loc == (*AT, 16, "steps")
+    assert text.startswith("`lab.d16` stands on more than 16 datasets read one another in a row (")
+    ladder = [stepped("d0"), *(stepped(f"d{n}", *[{"union": [f"lab.d{n - 1}"]}] * 2) for n in range(1, 12))]
+    assert [text[:45] for _, text in problems(*ladder)] == ["`lab.d9` stands on more than 1000 reads (join"]

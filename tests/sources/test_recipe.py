@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from dataclasses import replace
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from bridge.errors import (
     AnswerTooLarge,
     BadQuery,
+    BreakerOpen,
     DataMissing,
     NeedsAuth,
     SchemaMismatch,
@@ -285,3 +287,104 @@ async def test_a_data_error_of_an_other_dataset_is_no_crash() -> None:
     with pytest.raises(DataMissing):
         await rows(rig)
     assert len(await rows(rig)) == 3
+
+
+async def test_own_rows_and_those_of_others_are_fetched_at_the_same_time() -> None:
+    """One deadline is enough for all of them: what waits for the slowest need not wait again."""
+    rig = joined()
+    rig.source("other").always = waiting = asyncio.Event()
+    task = asyncio.create_task(rows(rig))
+    await rig.source("other").started.wait()
+    await settle()
+    assert len(rig.source().asked) == 1
+    waiting.set()
+    assert await task == [(1.0, "svm", "ann"), (2.0, "tree", "bob"), (3.0, "svm", "ann")]
+
+
+async def test_a_dead_parent_does_not_make_its_readers_leave_their_own_source_alone() -> None:
+    rig = joined()
+    rig.source("other").always = DOWN
+    for _ in range(8):
+        with pytest.raises((UpstreamUnavailable, BreakerOpen), match=r"^other\.owners: "):
+            await rows(rig)
+    assert (rig.keeper("other.owners").status().breaker, rig.keeper().status().breaker) == ("open", "closed")
+    rig.source("other").always = None
+    rig.clock.advance(31)
+    assert len(await rows(rig)) == 3
+
+
+async def test_the_rows_of_a_source_that_waits_are_given_up_when_a_parent_fails() -> None:
+    rig = joined()
+    rig.source().always = asyncio.Event()
+    rig.source("other").always = DOWN
+    with pytest.raises(UpstreamUnavailable):
+        await rows(rig)
+    await settle()
+    assert rig.source().cancelled.is_set()
+
+
+async def test_a_fresh_answer_is_fresh_in_all_its_parts_and_a_poll_in_its_own_only() -> None:
+    rig = joined(refresh_s=60)
+    await rows(rig)
+    rig.clock.advance(2)
+    await rig.desk.fetched(Query("lab.runs", fresh=True), alone=True)
+    assert (len(rig.source().asked), len(rig.source("other").asked)) == (2, 1)
+    rig.clock.advance(2)
+    await rows(rig, Query("lab.runs", fresh=True))
+    assert (len(rig.source().asked), len(rig.source("other").asked)) == (3, 2)
+
+
+async def test_what_reads_a_dataset_forgets_with_it() -> None:
+    """Also what reads it through others; what does not stays."""
+    last = dataset("last", steps=steps({"union": ["lab.runs"]}), refresh_s=60)
+    lab = SourceConfig("lab", "stub", {}, (stepped(JOIN, refresh_s=60), last, dataset("fine", refresh_s=60)))
+    rig = make_desk(sources=[lab, SourceConfig("other", "stub", {}, (dataset("owners", columns=OWNERS),))])
+    rig.source("other").data = OWNED
+    for name in ("lab.last", "lab.fine"):
+        await rows(rig, Query(name))
+    rig.source("other").data = frame_of((("svm", "eve"),), OWNERS)
+    assert await rig.desk.invalidate("other.*") == 3
+    assert {row[-1] for row in await rows(rig, Query("lab.last"))} == {"eve", None}
+    asked = len(rig.source().asked)
+    await rows(rig, Query("lab.fine"))
+    assert len(rig.source().asked) == asked
+
+
+async def test_a_closed_range_is_kept_longer_only_where_the_other_rows_are_closed_too() -> None:
+    rig = joined(refresh_s=5)
+    rig.source().pushes = frozenset({"span"})
+    rig.clock.advance(1_000)
+    await rows(rig, Query("lab.runs", span=span(0, 60)))
+    rig.clock.advance(6)
+    rig.source("other").data = frame_of((("svm", "eve"),), OWNERS)
+    assert (await rows(rig, Query("lab.runs", span=span(0, 60))))[0] == (1.0, "svm", "eve")
+
+
+async def test_a_parent_whose_columns_change_leaves_the_last_good_answer() -> None:
+    rig = joined(theirs=(), refresh_s=5)
+    await rows(rig)
+    rig.clock.advance(6)
+    rig.source("other").data = frame_of((("svm", "ann"),), (OWNERS[0], replace(OWNERS[1], name="holder")))
+    for _ in range(2):
+        frame = await rig.desk.rows(Query("lab.runs"))
+        assert frame.data["owner"].to_list() == ["ann", "bob", "ann"]
+        assert "`lab.runs`: steps[0].join.columns[0]: there is no column `owner`" in texts(frame)[0]
+        rig.clock.advance(6)
+    rig.source("other").data = OWNED
+    await rows(rig, Query("other.owners"))
+    assert texts(await rig.desk.rows(Query("lab.runs"))) == []
+
+
+async def test_a_step_that_refuses_the_data_is_told_with_its_place() -> None:
+    rig = make_desk(stepped({"drop": ["model"]}, {"resample": {"every_s": 0.001, "fill": "zero"}}))
+    rig.source().data = frame_of(((0, 1.0, "a"), (10_000_000, 1.0, "a")))
+    with pytest.raises(AnswerTooLarge, match=r"^`lab\.runs`: steps\[1\]: the filled table would have"):
+        await rows(rig)
+
+
+async def test_steps_never_hold_up_the_loop() -> None:
+    """A pattern takes long to compile however few the rows are."""
+    rig = make_desk(stepped({"filter": "model =~ 's.*'"}))
+    before = set(threading.enumerate())
+    await rows(rig)
+    assert set(threading.enumerate()) - before

@@ -22,8 +22,12 @@ _BLOCK_ROWS = 64
 _CHOICE = 8
 # Beyond this the areas of the triangles overflow.
 _LARGE = 1e100
+# From here on floats, which all is chosen and joined by, are not each a whole number of its own.
+_INEXACT = 2.0**53
 # First, last, smallest and largest value.
 _CORNERS = 4
+# The library panics when it is asked for fewer, which no `except Exception` would catch.
+_FEWEST = 3
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -57,7 +61,7 @@ class Outline:
         # A block may be cut by either end of the range: as many rows there are looked at one by one.
         inner_low, inner_high = low + _BLOCK_ROWS, high - _BLOCK_ROWS
         first, last = np.searchsorted(self.peaks, [inner_low, inner_high]).tolist()
-        if last - first < _CHOICE * max_points or max_points <= _CORNERS:
+        if last - first < _CHOICE * max_points or max_points < _CORNERS + _FEWEST:
             return None
         us = np.concatenate((self.us[low:inner_low], self.peak_us[first:last], self.us[inner_high:high]))
         y = np.concatenate((self.y[low:inner_low], self.peak_y[first:last], self.y[inner_high:high]))
@@ -76,7 +80,8 @@ def outline(time: pl.Series, measure: pl.Series) -> Outline | None:
     if len(us) < MIN_ROWS or measure.null_count() or not bool((us[1:] > us[:-1]).all()):
         return None
     values, y = measure.to_numpy(), measure.cast(pl.Float64).to_numpy()
-    if not -_LARGE <= float(y.min()) <= float(y.max()) <= _LARGE:  # false for NaN too
+    large = _INEXACT if measure.dtype.is_integer() else _LARGE
+    if not -large < float(y.min()) <= float(y.max()) < large:  # false for NaN too
         return None
     whole = len(y) // _BLOCK_ROWS * _BLOCK_ROWS
     blocks = y[:whole].reshape(-1, _BLOCK_ROWS)

@@ -16,6 +16,7 @@ from bridge.settings.fields import ONE, SEVERAL, shown
 from bridge.settings.yaml_text import Loc
 
 _PLAIN_PATH_PART = re.compile(r"[A-Za-z0-9_-]+")
+_MEMBER = re.compile(r"[a-z-]+\[.*\]")
 _UNREAD_FILE = re.compile(r"(?P<key>\w+_file): (?P<text>cannot read .*)", re.S)
 
 
@@ -44,8 +45,11 @@ def explain(error: ValidationError, data: Any, model: type[BaseModel] | None) ->
 
     `model` is the one that was validated; it knows which keys could have been meant.
     """
-    for details in error.errors(include_url=False):
-        loc = _in_data(details["loc"], data)
+    found = [(_in_data(details["loc"], data), details) for details in error.errors(include_url=False)]
+    worded = {loc for loc, details in found if details["type"] in ("enum", "literal_error")}
+    for loc, details in found:
+        if loc in worded and details["type"] in _WANTED:
+            continue  # another member of the union knows the words that may stand here
         text = details["msg"].removeprefix("Value error, ")
         if details["type"] == SEVERAL:
             for inner, words in details["ctx"]["problems"]:
@@ -64,10 +68,13 @@ def explain(error: ValidationError, data: Any, model: type[BaseModel] | None) ->
 
 
 def _in_data(loc: Loc, data: Any) -> Loc:
-    # pydantic puts the names of union members between the keys; they stand nowhere in the file.
+    # pydantic puts the names of union members between the keys and behind them; they stand nowhere in the file.
     out: list[str | int] = []
     for index, part in enumerate(loc):
-        if isinstance(data, dict) and part not in data and index < len(loc) - 1:
+        inside = part in data if isinstance(data, dict) else isinstance(part, int)
+        if not inside and _MEMBER.fullmatch(str(part)):
+            continue
+        if isinstance(data, dict) and not inside and index < len(loc) - 1:
             continue
         out.append(part)
         if isinstance(data, dict):

@@ -164,13 +164,14 @@ class Desk:
         chosen = await run(_effort(frame, bound), lambda: long_rows(select_rows(frame, bound), bound, self.limits))
         return replace(chosen, ref_id=query.ref_id).note(*notices)
 
-    async def fetched(self, query: Query) -> Frame:
+    async def fetched(self, query: Query, *, alone: bool = False) -> Frame:
         """The dataset's rows before any panel's shape: what is kept of them serves the questions that follow.
 
+        Shape:  what the steps read of other datasets is as fresh as the query wants it, unless `alone`.
         Errors: any BridgeError.
         """
         keeper = self.keeper(query.dataset)
-        return await self._in_time(query.dataset, keeper.get(_complete(query, keeper.entry)))
+        return await self._in_time(query.dataset, keeper.get(_complete(query, keeper.entry), alone=alone))
 
     async def values(self, query: Query, column: str) -> list[str]:
         """Distinct values of one column, narrowed by the query's other filters and its span.
@@ -241,14 +242,31 @@ class Desk:
         return failed
 
     async def invalidate(self, pattern: str) -> int:
-        """Forgets all answers of the datasets whose name matches the glob; says how many entries went.
+        """Forgets all answers of the datasets whose name matches the glob, and of those whose steps read them.
 
+        Shape:  how many entries went.
         Errors: BadQuery for an overlong pattern.
         """
-        for name, keeper in self.keepers.items():
-            if fnmatchcase(name, pattern):
-                keeper.forget()
-        return await self._cache.invalidate(f"{pattern}|*")
+        matched = {name for name in self.keepers if fnmatchcase(name, pattern)}
+        readers = self._readers(matched)
+        for name in matched | readers:
+            self.keepers[name].forget()
+        gone = await self._cache.invalidate(f"{pattern}|*")
+        for name in readers:
+            gone += await self._cache.invalidate(f"{name}|*")
+            await asyncio.sleep(0)  # each looks at every key
+        return gone
+
+    def _readers(self, names: set[str]) -> set[str]:
+        """The other datasets whose steps read these, or what reads them."""
+        found = set(names)
+        while more := {
+            name
+            for name, keeper in self.keepers.items()
+            if name not in found and any(other in found for step in keeper.entry.steps for other in step.others)
+        }:
+            found |= more
+        return found - names
 
     def statuses(self) -> list[DatasetStatus]:
         """How every dataset is doing, those of sources that could not start included."""

@@ -33,8 +33,8 @@ from bridge.sources.attempt import Patience, attempt
 from bridge.sources.base import DataSource, Limits
 from bridge.sources.identity import settings_tag
 from bridge.sources.leash import Leash
-from bridge.sources.publish import publish
-from bridge.sources.recipe import Errand, Reach, Recipe
+from bridge.sources.publish import publish, received
+from bridge.sources.recipe import Errand, Reach, Recipe, both
 from bridge.sources.registry import DatasetEntry
 from bridge.sources.stale import Trail, marked, spanless, state_of
 
@@ -120,16 +120,19 @@ class Keeper:
             known = None
         return known or self._inferred
 
-    async def get(self, query: Query) -> Frame:
+    async def get(self, query: Query, *, alone: bool = False) -> Frame:
         """The dataset's rows for this query, at least; fresh, or marked with how old they are.
 
-        Shape:  in time order.
+        Shape:  in time order; of a fresh question the rows of other datasets are fresh as well, unless `alone`.
         Errors: SourceError when the source fails and nothing was ever fetched.
         """
-        errand, epoch = self._errand(query), (self._epoch, self._kit.cache.generation)
+        errand, epoch = (
+            self._errand(query, fresh=query.fresh and not alone),
+            (self._epoch, self._kit.cache.generation),
+        )
         key = f"{errand.key}|{self.tag}"
         held: Held | None = await self._kit.cache.get(key)
-        if held is not None and self._fresh(held, errand.own, asked=query.fresh):
+        if held is not None and self._fresh(held, errand, asked=query.fresh):
             self._count("hit")
             if self._state == "unknown":
                 # Fetched before a reload of the settings, which left this dataset as it was.
@@ -206,7 +209,7 @@ class Keeper:
     def _deadline_s(self) -> float:
         return self._kit.limits.deadline_s * (1 - RESERVE_RATIO)
 
-    def _errand(self, query: Query) -> Errand:
+    def _errand(self, query: Query, *, fresh: bool) -> Errand:
         """What is fetched: the source's part of the query, and of other datasets', over whole refresh intervals."""
         narrow = self.entry.source.narrow
         try:
@@ -214,7 +217,7 @@ class Keeper:
                 if self._recipe is None:
                     return Errand(self._align(narrow(query)))
                 errand = self._recipe.errand(query, self._own_schema(), narrow)
-                others = {key: self._align(asked) for key, asked in errand.others.items()}
+                others = {key: replace(self._align(asked), fresh=fresh) for key, asked in errand.others.items()}
                 return replace(errand, own=self._align(errand.own), others=others)
         except (PluginFailed, SchemaMismatch) as error:
             raise self._failed(error) from error.__cause__
@@ -225,9 +228,11 @@ class Keeper:
             return query
         return replace(query, span=query.span.widened(self.refresh_s))
 
-    def _fresh(self, held: Held, query: Query, *, asked: bool) -> bool:
+    def _fresh(self, held: Held, errand: Errand, *, asked: bool) -> bool:
         ttl_s = self.refresh_s
-        if query.span and (held.fetched_at - query.span.end).total_seconds() > CLOSED_FACTOR * self.refresh_s:
+        spans = [query.span for query in (errand.own, *errand.others.values())]
+        closed_s = CLOSED_FACTOR * self.refresh_s
+        if all(span and (held.fetched_at - span.end).total_seconds() > closed_s for span in spans):
             ttl_s *= CLOSED_FACTOR
         if asked:
             ttl_s = min(ttl_s, self.entry.freshness.min_refresh_s)
@@ -237,7 +242,7 @@ class Keeper:
         began_s = self._kit.clock.monotonic_s()
         outcome = "ok"
         try:
-            fresh = await self._guarded(errand, held)
+            fresh = await self._fetched(errand, held)
         except asyncio.CancelledError:
             outcome = "cancelled"
             raise
@@ -256,16 +261,15 @@ class Keeper:
             await self._kit.cache.set(key, fresh, since=epoch[1])
         return fresh
 
-    async def _guarded(self, errand: Errand, held: Held | None) -> Held:
+    async def _guarded(self, query: Query, held: Held | None) -> tuple[str | None, Frame | Held]:
         """A fetch behind the breaker; what one caller's parameters make the far side refuse stays that question's."""
-        query = errand.own
         if not query.params and not query.filters:
             async with self._breaker.guard():
-                return await self._fetched(errand, held)
+                return await self._collected(query, held)
         async with self._breaker.guard():
             try:
                 async with self._own_breaker(query).guard():
-                    return await self._fetched(errand, held)
+                    return await self._collected(query, held)
             except UpstreamRefused as error:
                 # Towards the dataset's breaker this counts as an answer: the far side is there.
                 refused = error
@@ -298,16 +302,26 @@ class Keeper:
             self._inferred = fresh.frame.schema
         self._trail.remember(query, key, fresh.fetched_s)
 
+    async def _collected(self, query: Query, held: Held | None) -> tuple[str | None, Frame | Held]:
+        """The fingerprint and what the source has, before the steps; what is held where nothing changed."""
+        patience = Patience(self.entry.freshness.retries, self._kit.retry_wait_s, self._deadline_s)
+        known = held.fingerprint if held else None
+        token, frame = await attempt(self._leash, self.entry.source, query, known, patience, self._kit.clock)
+        if frame is None and held is not None:
+            return token, held
+        return token, received(self.entry, frame, self._kit.limits)
+
     async def _fetched(self, errand: Errand, held: Held | None) -> Held:
         """A good answer of the source: the held one renewed where the source says that nothing changed."""
         kit = self._kit
-        others = await self._recipe.fetch(errand) if self._recipe else {}
-        patience = Patience(self.entry.freshness.retries, kit.retry_wait_s, self._deadline_s)
-        # The same rows of its own are another answer when another dataset's have changed.
-        held_token = held.fingerprint if held and not others else None
-        token, frame = await attempt(self._leash, self.entry.source, errand.own, held_token, patience, kit.clock)
-        if frame is None and held is not None:
-            return replace(held, fetched_at=kit.clock.now(), fetched_s=kit.clock.monotonic_s())
+        others: dict[tuple[int, str], Frame] = {}
+        if self._recipe is None or not errand.others:
+            token, frame = await self._guarded(errand.own, held)
+        else:
+            # The same rows of its own are another answer when another dataset's have changed.
+            (token, frame), others = await both(self._guarded(errand.own, None), self._recipe.fetch(errand))
+        if isinstance(frame, Held):
+            return replace(frame, fetched_at=kit.clock.now(), fetched_s=kit.clock.monotonic_s())
         made, own = await publish(self.entry, frame, kit.limits, self._recipe, errand, others)
         if own is not None:
             self._inferred = own

@@ -89,6 +89,9 @@ def _thin(frame: Frame, known: Outline, query: Query, time: Column, measure: Col
         data = pl.DataFrame([when, pl.Series(measure.name, values)])
     else:
         data = joined(known.us[low:high], known.y[low:high], query.agg, points, query.span, (time.name, measure.name))
+        if query.agg is not Agg.MEAN:
+            # The smallest of whole numbers is one.
+            data = data.cast({measure.name: frame.data.schema[measure.name]}, strict=False)
     shaped = replace(
         frame,
         data=data,

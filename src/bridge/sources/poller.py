@@ -73,7 +73,8 @@ class Poller:
         try:
             now = self._clock.now()
             span = Span(now - timedelta(seconds=poll.window_s), now) if poll.window_s else None
-            frame = await self._desk.fetched(Query(name, span=span, fresh=True))
+            # What its steps read of other datasets has intervals of its own.
+            frame = await self._desk.fetched(Query(name, span=span, fresh=True), alone=True)
             if frame.meta.custom.get("stale"):
                 outcome = str(frame.meta.custom.get("error", "stale"))
         except BridgeError as error:

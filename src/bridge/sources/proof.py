@@ -12,6 +12,9 @@ from bridge.sources.transform.bound import StepError
 from bridge.sources.transform.options import Step
 from bridge.sources.transform.pipeline import bind
 
+# Datasets below one another, and reads of datasets on all ways down, each as often as it is reached.
+MAX_DEEP = 16
+MAX_READ = 1_000
 _Placed = tuple[tuple[str | int, ...], DatasetConfig]
 
 
@@ -30,8 +33,8 @@ def step_problems(configs: Sequence[SourceConfig], registry: Registry) -> list[P
     if problems:
         return problems
     try:
-        order = TopologicalSorter({name: _others(item[1]) for name, item in stepped.items()}).static_order()
-        return list(_misfits([*order], placed, registry))
+        order = [*TopologicalSorter({name: _others(item[1]) for name, item in stepped.items()}).static_order()]
+        return list(_towers(order, placed)) or list(_misfits(order, placed, registry))
     except CycleError as error:
         cycle = [str(name) for name in error.args[1]]
         loc, _ = placed[cycle[0]]
@@ -58,6 +61,24 @@ def _strangers(name: str, item: _Placed, placed: Mapping[str, _Placed]) -> Itera
                 yield Problem(
                     at, f"`{other}` needs the parameter `{needed[0]}`, which a step cannot give (set a default)"
                 )
+
+
+def _towers(order: Sequence[str], placed: Mapping[str, _Placed]) -> Iterator[Problem]:
+    """Datasets above too many others: each question and each list of datasets goes down all the ways to the last."""
+    deep: dict[str, int] = {}
+    wide: dict[str, int] = {}
+    for name in order:
+        loc, dataset = placed[name]
+        read = [other for step in dataset.steps for other in step.others]
+        deep[name] = 1 + max((deep[other] for other in read), default=0)
+        wide[name] = 1 + sum(wide[other] for other in read)
+        if deep[name] > MAX_DEEP or wide[name] > MAX_READ:
+            what = f"{MAX_DEEP} datasets read one another in a row" if deep[name] > MAX_DEEP else f"{MAX_READ} reads"
+            text = (
+                f"`{name}` stands on more than {what} (join or unite fewer datasets, or those at the bottom at once)"
+            )
+            yield Problem((*loc, "steps"), text)
+            return
 
 
 def _misfits(order: Sequence[str], placed: Mapping[str, _Placed], registry: Registry) -> Iterator[Problem]:

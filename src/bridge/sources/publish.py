@@ -17,18 +17,10 @@ from bridge.sources.registry import DatasetEntry
 from bridge.sources.work import cells, run
 
 
-async def publish(
-    entry: DatasetEntry,
-    frame: Frame | None,
-    limits: Limits,
-    recipe: Recipe | None,
-    errand: Errand,
-    others: Mapping[tuple[int, str], Frame],
-) -> tuple[Frame, Schema | None]:
-    """The frame in the order of time, with where it came from; and its columns before the steps, if it has them all.
+def received(entry: DatasetEntry, frame: Frame | None, limits: Limits) -> Frame:
+    """What a source collected, as its plug-in leaves it.
 
-    Errors: PluginFailed when it is none, AnswerTooLarge over the limits, SchemaMismatch when a check or a step
-            refuses it.
+    Errors: PluginFailed when it is none, AnswerTooLarge over the limits, SchemaMismatch when a check refuses it.
     """
     source, name = entry.source, entry.name
     if not isinstance(frame, Frame):
@@ -36,7 +28,22 @@ async def publish(
     _refuse_large(frame, name, limits)
     frame = replace(source.transform(replace(frame, name=name)), name=name)
     _refuse_large(frame, name, limits)
-    frame = _checked(frame, source.validate(frame))
+    return _checked(frame, source.validate(frame))
+
+
+async def publish(
+    entry: DatasetEntry,
+    frame: Frame,
+    limits: Limits,
+    recipe: Recipe | None,
+    errand: Errand,
+    others: Mapping[tuple[int, str], Frame],
+) -> tuple[Frame, Schema | None]:
+    """The frame in the order of time, with where it came from; and its columns before the steps, if it has them all.
+
+    Errors: AnswerTooLarge over the limits, SchemaMismatch when a step, or a check after the steps, refuses it.
+    """
+    source, name = entry.source, entry.name
     own = None
     if recipe is not None:
         own = None if errand.own.columns else frame.schema

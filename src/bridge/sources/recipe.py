@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
-from bridge.errors import SchemaMismatch
+from bridge.errors import AnswerTooLarge, BridgeError, SchemaMismatch
 from bridge.model.frame import Frame, Notice
 from bridge.model.query import Query
 from bridge.model.schema import Schema
 from bridge.sources.base import Limits
 from bridge.sources.transform.bound import StepError
 from bridge.sources.transform.options import Step
-from bridge.sources.transform.pipeline import Asked, Pipeline, bind
-from bridge.sources.work import cells, run
+from bridge.sources.transform.pipeline import Pipeline, bind
+
+_REMEDY = "correct the dataset's `steps`"
 
 
 class Reach(Protocol):
@@ -62,7 +63,9 @@ class Recipe:
         self._name = name
         self._steps = steps
         self._reach = reach
-        self._bound: tuple[Schema, dict[str, Schema], Pipeline] | None = None
+        # The last attempt, a failed one by its words: the columns are asked for far more often than they change.
+        self._bound: tuple[Schema, dict[str, Schema], Pipeline | str] | None = None
+        self._fitted: Pipeline | None = None
 
     def tags(self) -> tuple[str, ...]:
         """The tags of the datasets that the steps read."""
@@ -81,27 +84,35 @@ class Recipe:
 
         Errors: SchemaMismatch when the steps do not fit the columns.
         """
-        pipeline = self._pipeline(own)
+        try:
+            pipeline = self._pipeline(own)
+        except SchemaMismatch:
+            if self._fitted is None:
+                raise
+            # Asked for as before, so that the last good answer is found when what comes does not fit either.
+            asked = self._fitted.asked(query)
+            return Errand(narrow(asked.own), asked.others)
         if pipeline is None:
             everything = {
                 (index, name): Query(name) for index, step in enumerate(self._steps) for name in step.others
             }
             return Errand(narrow(query.whole()), everything)
-        asked: Asked = pipeline.asked(query)
+        asked = pipeline.asked(query)
         return Errand(narrow(asked.own), asked.others, pipeline)
 
     async def fetch(self, errand: Errand) -> dict[tuple[int, str], Frame]:
         """The other datasets' rows.
 
-        Errors: SourceError of the first that fails.
+        Errors: SourceError of the first that fails, with the dataset's name.
         """
-        tasks = [asyncio.ensure_future(self._reach.get(query)) for query in errand.others.values()]
-        try:
-            frames = await asyncio.gather(*tasks)
-        finally:
-            for task in tasks:
-                task.cancel()
+        frames = await both(*(self._other(query) for query in errand.others.values()))
         return dict(zip(errand.others, frames, strict=True))
+
+    async def _other(self, query: Query) -> Frame:
+        try:
+            return await self._reach.get(query)
+        except BridgeError as error:
+            raise _told_of(query.dataset, error) from error
 
     async def apply(
         self, frame: Frame, errand: Errand, others: Mapping[tuple[int, str], Frame], limits: Limits
@@ -110,20 +121,30 @@ class Recipe:
 
         Errors: SchemaMismatch when the steps do not fit the data; AnswerTooLarge.
         """
-        pipeline = errand.pipeline
-        changed = pipeline is not None and not errand.own.columns and _differ(pipeline.before, frame.schema)
-        if pipeline is None or changed:
-            # Bound to what came: a column that is gone is then told by its name.
-            pipeline = self._bind(frame.schema, {name: other.schema for (_, name), other in others.items()})
-        made = await run(
-            cells(frame, *others.values()) * len(self._steps), lambda: pipeline.run(frame, others, limits)
-        )
+        # However few the rows are: to compile a pattern, or a thousand expressions, takes long.
+        made = await asyncio.to_thread(self._applied, frame, errand, others, limits)
         told = [
             Notice(notice.severity, f"{name}: {notice.text}")
             for name, other in {name: other for (_, name), other in others.items()}.items()
             for notice in other.meta.notices
         ]
         return made.note(*told)
+
+    def _applied(
+        self, frame: Frame, errand: Errand, others: Mapping[tuple[int, str], Frame], limits: Limits
+    ) -> Frame:
+        pipeline = errand.pipeline
+        came = {name: other.schema for (_, name), other in others.items()}
+        changed = pipeline is not None and not errand.own.columns and _differ(pipeline.before, frame.schema)
+        if pipeline is None or changed:
+            # Bound to what came: a column that is gone is then told by its name.
+            pipeline = self._bind(frame.schema, came)
+        try:
+            return pipeline.run(frame, others, limits)
+        except (AnswerTooLarge, SchemaMismatch) as error:
+            if isinstance(error, SchemaMismatch) and not errand.own.columns:
+                self._bind(frame.schema, came)
+            raise type(error)(f"`{self._name}`: {error.message}", remedy=error.remedy) from error
 
     def _pipeline(self, own: Schema | None) -> Pipeline | None:
         if own is None:
@@ -136,16 +157,39 @@ class Recipe:
                     return None
                 known[name] = schema
         if self._bound is None or self._bound[:2] != (own, known):
-            self._bound = (own, known, self._bind(own, known))
-        return self._bound[2]
+            try:
+                self._fitted = self._bind(own, known)
+                self._bound = (own, known, self._fitted)
+            except SchemaMismatch as error:
+                self._bound = (own, known, error.message)
+        if isinstance(pipeline := self._bound[2], str):
+            raise SchemaMismatch(pipeline, remedy=_REMEDY)
+        return pipeline
 
     def _bind(self, own: Schema, known: Mapping[str, Schema]) -> Pipeline:
         try:
             return bind(self._steps, own, known)
         except StepError as error:
-            raise SchemaMismatch(
-                f"`{self._name}`: {where(error.loc)}: {error}", remedy="correct the dataset's `steps`"
-            ) from error
+            raise SchemaMismatch(f"`{self._name}`: {where(error.loc)}: {error}", remedy=_REMEDY) from error
+
+
+async def both(*works: Coroutine[Any, Any, Any]) -> list[Any]:
+    """What each of them gives, all begun at once; none goes on when one has failed."""
+    tasks = [asyncio.ensure_future(work) for work in works]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+
+
+def _told_of(name: str, error: BridgeError) -> BridgeError:
+    """The same error, as who asks for another dataset is told of it; others may be given the first."""
+    told = type(error).__new__(type(error))
+    told.__dict__.update(error.__dict__)
+    told.message = f"{name}: {error.message}"
+    told.args = (told.message,)
+    return told
 
 
 def _differ(one: Schema, other: Schema) -> bool:

@@ -91,7 +91,7 @@ def marked(
         f"{_age(age_s)} old ({_instant(held.fetched_at)}){_part(held, asked, covered)}."
     )
     return held.frame.note(
-        Notice(severity, f"{text} {error.remedy}".strip()),
+        Notice(severity, f"{text} {error.remedy[:1].upper()}{error.remedy[1:]}".strip()),
         stale=True,
         age_s=round(age_s, 3),
         last_updated=held.fetched_at.isoformat(),

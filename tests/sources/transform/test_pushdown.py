@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from bridge.model.frame import Frame
 from bridge.model.query import Agg, Query
 from bridge.model.schema import Column, ColumnType, Role, Schema
-from bridge.model.span import Span
+from bridge.model.span import EARLIEST, LATEST, Span
 from bridge.sources.base import Limits
 from bridge.sources.present import bind as bind_query
 from bridge.sources.present import in_time_order, select_rows
@@ -62,6 +62,9 @@ STEPS: list[dict[str, Any]] = [
     {"join": {"with": "o.theirs", "on": ["run"], "columns": ["loss"], "how": "full"}},
     {"join": {"with": "o.theirs", "on": ["model"], "how": "nearest", "within_s": 3, "columns": ["loss"]}},
     {"format": {"x": {"decimals": 0}}},
+    {"drop": ["time"]},
+    {"cast": {"time": "string"}},
+    {"derive": {"time": "time + 3"}},
     {"limit": {"rows": 3, "by": "x"}},
     {"limit": 2},
 ]
@@ -171,6 +174,25 @@ def test_buckets_of_time_are_asked_for_whole() -> None:
     assert pushed({"aggregate": {"by": ["model"], "every_s": 10, "values": {"x": "max(x)"}}}).span == span(0, 20)
     # What is filled in depends on the rows before.
     assert pushed({"resample": {"every_s": 5, "fill": "previous"}}).span is None
+
+
+def test_a_span_is_asked_for_only_where_the_time_is_still_the_same() -> None:
+    """Where it is shifted, made of another column or gone, other rows are inside."""
+    for step in ({"derive": {"time": "time + 3600"}}, {"cast": {"time": "string"}}, {"drop": ["time"]}):
+        assert pushed(step).span is None
+        assert pushed({"rename": {"time": "at"}}, {"rename": {"at": "time"}}, step, {"drop": ["run"]}).span is None
+    assert pushed({"rename": {"time": "at"}}).span == span(7, 13)
+    bare = (Column("model", ColumnType.STRING, role=Role.DIMENSION), Column("x", ColumnType.NUMBER))
+    asked = Query("m.mine", span=span(7, 13))
+    for step, kept in (({"cast": {"model": "time"}}, None), ({"drop": ["model"]}, asked.span)):
+        assert bind((Step.model_validate(step),), Schema(bare), KNOWN).asked(asked).own.span == kept
+
+
+def test_what_may_be_near_ends_with_the_calendar() -> None:
+    given = {"with": "o.theirs", "on": [], "how": "nearest", "prefix": "o_", "within_s": 86_400.0}
+    always = Span(EARLIEST, LATEST)
+    near = bound([{"join": given}]).asked(Query("m.mine", span=always))
+    assert near.others == {(0, "o.theirs"): Query("o.theirs", span=always)}
 
 
 def test_the_first_of_all_rows_are_chosen_from_all_rows() -> None:

@@ -25,7 +25,9 @@ def limit(given: LimitRows, schema: Schema) -> Bound:
 
     def run(data: pl.DataFrame, _: Work) -> pl.DataFrame:
         if by is not None:
-            data = data.sort(by, descending=descending, nulls_last=True, maintain_order=True)
+            # Polars takes a NaN for the largest number of all.
+            order = pl.col(by).fill_nan(None) if data.schema[by].is_float() else pl.col(by)
+            data = data.sort(order, descending=descending, nulls_last=True, maintain_order=True)
         return data.head(given.rows)
 
     reads = frozenset({by}) if by else frozenset[str]()
@@ -103,6 +105,9 @@ def _how(how: How, column: Column | None) -> pl.Expr:
     if column is None:
         return pl.len().cast(pl.Int64)
     col = pl.col(column.name)
+    if column.type is ColumnType.NUMBER:
+        # A NaN is as empty as a null; numbers of any width stay what they are.
+        col = pl.when(col.is_not_nan()).then(col)
     if how is How.COUNT:
         return col.count().cast(pl.Int64)
     if how is How.DISTINCT:
@@ -116,8 +121,8 @@ def _how(how: How, column: Column | None) -> pl.Expr:
 
 
 def _number(how: How, col: pl.Expr) -> pl.Expr:
-    # As floats: sums of integers wrap around in silence, and a NaN would hide all other values.
-    known = col.cast(pl.Float64).fill_nan(None).drop_nulls()
+    # As floats: sums of integers wrap around in silence.
+    known = col.cast(pl.Float64).drop_nulls()
     match how:
         case How.SUM:
             return pl.when(known.len() > 0).then(known.sum())
@@ -202,8 +207,9 @@ def _filled(
     when = pl.col(time).to_physical()
     ends = [when.min().alias(_FIRST), when.max().alias(_LAST)]
     series = data.group_by(by, maintain_order=True).agg(ends) if by else data.select(ends)
-    rows = series.select(((pl.col(_LAST) - pl.col(_FIRST)) // width_us + 1).sum().alias(_ROWS))[_ROWS][0]
-    work.refuse_rows(int(rows), "the filled table")
+    # As floats: a sum of whole numbers wraps around, and then is less than any bound.
+    rows = series.select(((pl.col(_LAST) - pl.col(_FIRST)) // width_us + 1).cast(pl.Float64).sum().alias(_ROWS))
+    work.refuse_rows(int(rows[_ROWS][0]), "the filled table")
     steps = pl.int_ranges(pl.col(_FIRST), pl.col(_LAST) + width_us, width_us)
     grid = series.select(*by, steps.alias(time)).explode(time).with_columns(pl.col(time).cast(TIME_DTYPE))
     data = grid.join(data, on=[time, *by], how="left", nulls_equal=True, maintain_order="left")

@@ -12,7 +12,7 @@ import polars as pl
 from bridge.model.filters import Filter
 from bridge.model.query import Query
 from bridge.model.schema import Column, ColumnType, Role, Schema
-from bridge.model.span import Span
+from bridge.model.span import EARLIEST, LATEST, Span
 from bridge.sources.transform.bound import (
     Ask,
     Bound,
@@ -28,6 +28,7 @@ from bridge.sources.transform.options import Join, JoinHow, Union
 
 # No published column can be named so, as names from outside are printable.
 _KEY, _ROWS, _OTHER_ROWS, _TIME = "\x00key", "\x00rows", "\x00others", "\x00time"
+_WIDEST = pl.Int128()
 
 
 def union(given: Union, schema: Schema, others: Mapping[str, Schema]) -> Bound:
@@ -46,9 +47,9 @@ def union(given: Union, schema: Schema, others: Mapping[str, Schema]) -> Bound:
         work.refuse_rows(data.height + sum(frame.rows for frame in frames), "the union")
         parts = [_tagged(data, given.tag, "")]
         parts += [_tagged(frame.data, given.tag, name) for name, frame in zip(given.with_, frames, strict=True)]
-        return pl.concat(parts, how="diagonal_relaxed").select(
-            [pl.col(name) for name in after.names if any(name in part.columns for part in parts)]
-        )
+        there = {name for part in parts for name in part.columns}
+        joined = pl.concat(parts, how="diagonal_relaxed").select([name for name in after.names if name in there])
+        return _storable(joined)
 
     asks = {name: _narrowed(schema, others[name]) for name in given.with_}
     return Bound(after, run, unchanged(schema), asks=asks)
@@ -135,8 +136,11 @@ def _around(within_s: float | None) -> Ask:
     def ask(query: Query) -> Query:
         if query.span is None or within_s is None:
             return Query("")
-        apart = timedelta(seconds=within_s)
-        return Query("", span=Span(query.span.start - apart, query.span.end + apart))
+        apart, start, end = timedelta(seconds=within_s), query.span.start, query.span.end
+        # The calendar ends somewhere, and a range may reach up to there.
+        start = start - apart if start - EARLIEST > apart else min(start, EARLIEST)
+        end = end + apart if LATEST - end > apart else max(end, LATEST)
+        return Query("", span=Span(start, end))
 
     return ask
 
@@ -145,9 +149,9 @@ def _taken(given: Join, schema: Schema, other: Schema) -> dict[str, Column]:
     """The columns that come over, under their names there."""
     keys = set(given.on.values())
     if given.columns is None:
-        names = [name for name in other.names if name not in keys]
         if given.how is JoinHow.NEAREST and other.time is not None:
-            names.remove(other.time.name)
+            keys.add(other.time.name)
+        names = [name for name in other.names if name not in keys]
     else:
         names = [must_have(other, name, "columns", index).name for index, name in enumerate(given.columns)]
     taken = {}
@@ -173,10 +177,12 @@ def _sides(
     right = other.select(
         *_keys(other, list(given.on.values())), *[pl.col(name).alias(column.name) for name, column in taken.items()]
     )
-    floats = [name for name in names if left.schema[name] != right.schema[name]]
-    if floats:
-        left, right = (side.with_columns(pl.col(floats).cast(pl.Float64)) for side in (left, right))
-    return left, right, names
+    shared: dict[str, pl.DataType] = {
+        name: _WIDEST if left.schema[name].is_integer() and right.schema[name].is_integer() else pl.Float64()
+        for name in names
+        if left.schema[name] != right.schema[name]
+    }
+    return left.cast(shared), right.cast(shared), names  # type: ignore[arg-type]
 
 
 def _keys(data: pl.DataFrame, keys: list[str]) -> list[pl.Expr]:
@@ -186,9 +192,10 @@ def _keys(data: pl.DataFrame, keys: list[str]) -> list[pl.Expr]:
 def _comparable(data: pl.DataFrame, key: str) -> pl.Expr:
     """Numbers of any width are compared as one type: as whole ones where they are, as a float has not all digits."""
     dtype = data.schema[key]
-    if dtype.is_integer() and dtype != pl.UInt64:
-        return pl.col(key).cast(pl.Int64)
-    return pl.col(key).cast(pl.Float64) if dtype.is_numeric() else pl.col(key)
+    if dtype.is_integer():
+        return pl.col(key) if dtype in (pl.UInt64, _WIDEST) else pl.col(key).cast(pl.Int64)
+    # A NaN is as empty as a null, and has no partner either.
+    return pl.col(key).cast(pl.Float64).fill_nan(None) if dtype.is_numeric() else pl.col(key)
 
 
 def _equal(
@@ -203,12 +210,21 @@ def _equal(
     joined = left.join(right, on=names, how=how, coalesce=True, maintain_order="left_right")
     if how == "full":
         # A row that only the other side has is known by its keys.
-        keys = [
-            pl.coalesce(key, pl.col(name).cast(data.schema[key])).alias(key)
-            for key, name in zip(mine, names, strict=True)
-        ]
-        joined = joined.with_columns(keys)
-    return joined.drop(names)
+        for key, name in zip(mine, names, strict=True):
+            theirs = joined[name].cast(data.schema[key], strict=False)
+            # 1.5 among whole numbers would become 1.
+            same = theirs.cast(joined.schema[name], strict=False).equals(joined[name])
+            joined = joined.with_columns(pl.coalesce(key, pl.lit(theirs) if same else name).alias(key))
+    return _storable(joined.drop(names))
+
+
+def _storable(data: pl.DataFrame) -> pl.DataFrame:
+    """Whole numbers with and without a sign are joined as 128 bits, which nothing after the steps can read."""
+    made = []
+    for column in data.select(pl.col(_WIDEST)).iter_columns():
+        whole = column.cast(pl.Int64, strict=False)
+        made.append(whole if whole.null_count() == column.null_count() else column.cast(pl.Float64))
+    return data.with_columns(made)
 
 
 def _refuse_explosion(left: pl.DataFrame, right: pl.DataFrame, names: list[str], work: Work) -> None:

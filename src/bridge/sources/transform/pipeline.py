@@ -8,7 +8,7 @@ from typing import Any
 
 import polars as pl
 
-from bridge.errors import SchemaMismatch
+from bridge.errors import AnswerTooLarge, SchemaMismatch
 from bridge.model.frame import Frame
 from bridge.model.query import Query
 from bridge.model.schema import Role, Schema
@@ -70,10 +70,12 @@ class Pipeline:
             work.others = {name: other for (at, name), other in fetched.items() if at == index}
             try:
                 data = step.run(data, work)
+            except (AnswerTooLarge, SchemaMismatch) as error:
+                raise type(error)(f"steps[{index}]: {error.message}", remedy=error.remedy) from error
             except pl.exceptions.PolarsError as error:
                 text = str(error).splitlines()[0][:200]
                 raise SchemaMismatch(
-                    f"step {index + 1} does not fit the data: {text}", remedy="compare the data with the step"
+                    f"steps[{index}] does not fit the data: {text}", remedy="compare the data with the step"
                 ) from error
         there = set(data.columns)
         schema = replace(self.schema, columns=tuple(c for c in self.schema.columns if c.name in there))
@@ -97,11 +99,20 @@ def bind(steps: tuple[Step, ...], before: Schema, known: Mapping[str, Schema]) -
     schema = before
     for index, step in enumerate(steps):
         try:
-            bound.append(_bound(step, schema, known))
+            made = _bound(step, schema, known)
         except StepError as error:
             raise StepError(str(error), index, step.name, *error.loc) from error
+        bound.append(made if _same_time(schema, made) else replace(made, span=None))
         schema = bound[-1].schema
     return Pipeline(tuple(bound), before)
+
+
+def _same_time(before: Schema, step: Bound) -> bool:
+    """Whether a span means the same rows on either side: not where the time goes, comes or is computed."""
+    then, now = before.time, step.schema.time
+    if then is None or now is None:
+        return then is now
+    return step.back.get(now.name) == then.name
 
 
 _OWN: Mapping[str, Callable[[Any, Schema], Bound]] = {
