@@ -227,6 +227,16 @@ class SchemaMismatch(SourceError):
     code, retry = "schema_mismatch", Retry.NEVER
 
 
+class StepMisfit(SchemaMismatch):
+    """A dataset's configured steps do not fit its columns; `loc` is the place below `steps`, `text` what is wrong."""
+
+    def __init__(self, dataset: str, text: str, loc: tuple[str | int, ...]) -> None:
+        index, *rest = loc
+        place = f"steps[{index}]" + "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in rest)
+        super().__init__(f"`{dataset}`: {place}: {text}", remedy="correct the dataset's `steps`")
+        self.dataset, self.text, self.loc = dataset, text, loc
+
+
 class BreakerOpen(SourceError):
     """The source failed too often; it is left alone for a while."""
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from tests.cli.rig import settings
+from tests.cli.rig import run, settings
 from typer.testing import CliRunner
 
 from bridge import __version__
@@ -56,7 +58,7 @@ def test_check_judges_steps_by_declared_columns_and_by_those_in_the_data(config:
     file = Path(config)
     bare = file.read_text()
     columns = "\n        columns: [{name: time, type: time}, {name: accuracy, type: number}]"
-    for declared, place in ((columns, "bridge.yaml:10:"), ("", "`lab.runs`: steps[0].rename.acuracy")):
+    for declared, place in ((columns, "bridge.yaml:10:"), ("", "bridge.yaml:9:")):
         file.write_text(f"{bare.rstrip()}{declared}\n        steps: [{{rename: {{acuracy: a}}}}]\n")
         code, _, err = invoke("check", "--config", config)
         assert code == 2, err
@@ -75,6 +77,25 @@ def test_check_says_which_steps_it_could_not_judge(config: str) -> None:
     assert (code, "lab.runs" in out) == (0, True)
     assert "not checked: the steps of lab.runs: no file matches" in err
     assert json.loads(invoke("check", "--config", config, "--json")[1])["unread"]
+
+
+def test_sample_takes_a_datasets_own_parameters(config: str) -> None:
+    """A required one is given by name; one that is not there is told with those that are."""
+    file = Path(config)
+    text = file.read_text().replace("path: runs.csv", 'path: "{param.site}.csv"')
+    columns = "columns: [{name: time, type: time}, {name: accuracy, type: number}]"
+    file.write_text(f"{text.rstrip()}\n        params: [{{name: site, required: true}}]\n        {columns}\n")
+    command = ("sources", "sample", "lab.runs", "--config", config, "--json")
+    code, out, _ = invoke(*command, "--param", "site=runs")
+    assert (code, [row["accuracy"] for row in json.loads(out)]) == (0, [0.5, 0.75])
+    for words, said in (
+        ((), "needs the parameter `site`"),
+        (("--param", "sit=runs"), "lab.runs has no parameter `sit` (its parameters: site)"),
+        (("--param", "site"), "--param 'site' names no value (write --param NAME=VALUE)"),
+    ):
+        code, _, err = invoke(*command, *words)
+        assert code == 1
+        assert said in err
 
 
 def test_check_without_a_file_says_so(tmp_path: Path) -> None:
@@ -198,3 +219,23 @@ def test_a_broken_plugin_is_shown_by_check(config: str) -> None:
     code, _, err = invoke("check", "--config", config)
     assert code == 2
     assert "no plug-in offers kind `nothing`" in err
+
+
+def test_a_source_that_fails_is_told_in_one_sentence(tmp_path: Path) -> None:
+    """The log is the service's: no line of it stands beside what a command says."""
+    file = settings(tmp_path, path="none.csv")
+    done = run("sources", "sample", "lab.runs", "--config", str(file))
+    assert done.returncode == 1
+    assert "none.csv" in done.stderr
+    assert "dataset failed" not in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_fault_of_a_plug_in_keeps_its_traceback() -> None:
+    """Who writes one finds the line in it."""
+    code = (
+        "import logging, sys\nfrom bridge.cli import common\ncommon()\n"
+        "try:\n    1 / 0\nexcept ZeroDivisionError:\n    logging.getLogger('bridge').exception('fault')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=50, check=True)
+    assert "ZeroDivisionError" in done.stderr

@@ -80,6 +80,9 @@ def test_the_demo_gives_real_runs(tmp_path: Path) -> None:
         assert len(get(f"{url}/api/v1/datasets/samples.iris")) == 150
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
         assert children
+        assert process.stdout is not None
+        container = next(line.split()[0] for line in process.stdout if "the container itself" in line)
+        assert get(container)["items"]
     assert not any(Path(f"/proc/{child}").exists() for child in children)
 
 

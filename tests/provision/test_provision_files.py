@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -178,3 +179,33 @@ def test_a_full_disk_leaves_the_old_file_and_nothing_half_done(tmp_path: Path) -
     done = subprocess.run([sys.executable, "-c", FULL, str(tmp_path)], capture_output=True, text=True, check=True)
     assert "b.json cannot be written" in done.stdout
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("b.json", "old")]
+
+
+def test_a_deep_file_of_another_hand_is_kept(tmp_path: Path) -> None:
+    """It is not read as deep as it goes."""
+    path = tmp_path / "dashboards" / "bridge-datasets.json"
+    path.parent.mkdir()
+    path.write_text("[" * 100_000)
+    with pytest.raises(BadRequest, match="not written by this command"):
+        write(documents(CATALOGUE, TO), tmp_path, force=False)
+    assert path.read_text() == "[" * 100_000
+
+
+def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    os.mkfifo(path)
+    with pytest.raises(BadRequest, match="is no file"):
+        compared([File("a.json", "{}")], tmp_path)
+
+
+def test_a_link_that_somebody_laid_in_the_way_is_not_written_through(tmp_path: Path) -> None:
+    """The new text stands beside the old one first, under a name that can be guessed."""
+    other = tmp_path / "other"
+    other.write_text("mine")
+    folder = tmp_path / "into"
+    folder.mkdir()
+    (folder / f".a.json.{os.getpid()}.tmp").symlink_to(other)
+    write([File("a.json", "{}")], folder, force=False)
+    assert other.read_text() == "mine"
+    assert (folder / "a.json").read_text() == "{}"
+    assert not (folder / "a.json").is_symlink()

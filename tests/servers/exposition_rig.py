@@ -34,7 +34,11 @@ async def exposition(
     spec = DatasetSpec("rows", ExpositionSource.DatasetOptions.model_validate(dataset or {}), columns(*cols))
     settings = ExpositionSource.SourceOptions.model_validate({"url": url, **options})
     async with tools(clock) as given:
-        yield ExpositionSource("node", settings, {"rows": spec}, given)
+        source = ExpositionSource("node", settings, {"rows": spec}, given)
+        try:
+            yield source
+        finally:
+            await source.aclose()
 
 
 async def collected(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Annotated
 
 import stamina
@@ -26,6 +27,10 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
+def _has_traceback(record: logging.LogRecord) -> bool:
+    return bool(record.exc_info)
+
+
 @app.callback()
 def common(
     version: Annotated[
@@ -35,6 +40,10 @@ def common(
     """Datasource backend between Grafana and a research platform."""
     # Each retry would print a line of its own on standard output; what is worth knowing of one is counted and logged.
     stamina.instrumentation.set_on_retry_hooks([])
+    # What a command finds it says itself. Python would print the first words of a log line beside it, which say
+    # nothing; a traceback is worth seeing. `serve` and `demo` log in their own way.
+    if logging.lastResort is not None:
+        logging.lastResort.addFilter(_has_traceback)
 
 
 app.command("serve")(serve.serve)

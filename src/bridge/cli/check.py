@@ -10,9 +10,9 @@ from typing import Annotated
 import typer
 
 from bridge.app import Sources, World, build_cache, build_desk, build_sources
-from bridge.cli.output import fail, progress, write_json
+from bridge.cli.output import fail, progress, say, write_json
 from bridge.cli.serve import CONFIG_OPTION
-from bridge.errors import SchemaMismatch, SettingsError
+from bridge.errors import SettingsError, StepMisfit
 from bridge.settings import Loaded, load_settings
 
 JSON_OPTION = typer.Option("--json", help="JSON for machines.")
@@ -27,8 +27,17 @@ async def _proven(loaded: Loaded, sources: Sources, world: World) -> tuple[list[
         async with sources.running():
             failed = await desk.prove()
         step()
-    misfits = [error.sentence for error in failed.values() if isinstance(error, SchemaMismatch)]
-    unread = [f"the steps of {k}: {e.sentence}" for k, e in failed.items() if not isinstance(e, SchemaMismatch)]
+    places = {
+        f"{source.name}.{dataset.name}": ("sources", i, "datasets", k, "steps")
+        for i, source in enumerate(loaded.settings.sources)
+        for k, dataset in enumerate(source.datasets)
+    }
+    misfits = [
+        loaded.problem((*places[error.dataset], *error.loc), error.text)
+        for error in failed.values()
+        if isinstance(error, StepMisfit)
+    ]
+    unread = [f"the steps of {k}: {e.sentence}" for k, e in failed.items() if not isinstance(e, StepMisfit)]
     return misfits, unread
 
 
@@ -58,11 +67,12 @@ def check(
         write_json({"ok": not broken, "problems": broken, "unread": unread, "datasets": datasets})
     else:
         for line in broken:
-            typer.echo(line, err=True)
+            say(line, err=True)
         for line in unread:
-            typer.echo(f"not checked: {line}", err=True)
+            say(f"not checked: {line}", err=True)
+    if broken:
+        raise typer.Exit(2)
+    if not as_json:
         typer.echo(
             f"{config}: {len(sources.registry.entries)} sources, {len(datasets)} datasets: {', '.join(datasets)}"
         )
-    if broken:
-        raise typer.Exit(2)

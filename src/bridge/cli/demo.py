@@ -70,13 +70,14 @@ def demo(
             tracked_at = running.enter_context(tracking.server(tracking.find(mlflow_command)))
             settings, words = "mlflow.yaml", ["--mlflow", tracked_at]
             overrides["sources.1.options.url"] = tracked_at
-        overrides["sources.0.options.url"] = running.enter_context(container(root / "research_container", *words))
+        trainer = running.enter_context(container(root / "research_container", *words))
+        overrides["sources.0.options.url"] = trainer
         os.environ.setdefault("BRIDGE_DATA_DIR", str(Path.cwd() / "data"))
-        ready = partial(_ready, tracked_at=tracked_at)
+        ready = partial(_ready, trainer=trainer, tracked_at=tracked_at)
         serve.run(root / "demo" / settings, overrides, log_level=log_level, ready=ready)
 
 
-def _ready(url: str, service: Service, *, tracked_at: str | None) -> None:
+def _ready(url: str, service: Service, *, trainer: str, tracked_at: str | None) -> None:
     names = [f"{s.name}.{d.name}" for s in service.loaded.settings.sources for d in s.datasets]
     more = _TRACKED.format(url=url, tracked_at=tracked_at) if tracked_at else ""
     typer.echo(
@@ -86,6 +87,7 @@ def _ready(url: str, service: Service, *, tracked_at: str | None) -> None:
     {url}/                                  what is there, and how to add it to Grafana
     {url}/docs                              the API, to read and try
     {url}/api/v1/datasets/digits.runs       runs of the models being trained right now{more}
+    {f"{trainer}/runs":<40}the container itself; `bridge sources infer` reads such URLs
 
   In Grafana: JSON datasource with URL {url}/json, or Infinity with base URL {url}
   Datasets: {", ".join(names)}

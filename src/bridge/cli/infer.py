@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,7 +19,7 @@ import typer
 
 from bridge.app import World, build_cache, build_desk, build_sources
 from bridge.cli.check import JSON_OPTION
-from bridge.cli.output import fail, write_json
+from bridge.cli.output import fail, say, write_json
 from bridge.errors import (
     AnswerTooLarge,
     BadRequest,
@@ -116,7 +117,7 @@ async def _looked(target: Target) -> tuple[SourceGuess, list[Trial]]:
     empty = replace(load_settings(None, env={}), base_dir=target.base_dir)
     sources = build_sources(empty, world)
     async with sources.running():
-        source = await look(target, sources.tools, lambda text: typer.echo(text, err=True))
+        source = await look(target, sources.tools, partial(say, err=True))
     trials = await _tried(source, target.base_dir, world)
     noted = tuple(_noted(trial) for trial in trials)
     return replace(source, datasets=noted), trials
@@ -142,7 +143,7 @@ async def _tried(source: SourceGuess, base_dir: Path, world: World) -> list[Tria
     async def one(dataset: DatasetGuess) -> Trial:
         async with turn:
             trial = await _trial(desk, f"{source.name}.{dataset.name}", dataset, world)
-        typer.echo(_line(source.name, trial), err=True)
+        say(_line(source.name, trial), err=True)
         return trial
 
     async with sources.running():
@@ -240,6 +241,9 @@ def _before(file: Path, name: str | None) -> bytes | None:
     """
     try:
         content = file.read_bytes()
+        # Also for those whom the system would let: the mode is what somebody has said of the file.
+        if not file.stat().st_mode & 0o222:
+            raise BadRequest(f"{file} is read-only", remedy="name another file, or make it writable")
     except FileNotFoundError:
         if not file.parent.is_dir():
             raise BadRequest(f"there is no folder {file.parent}", remedy="make it first") from None
@@ -269,21 +273,33 @@ def _write(file: Path, source: SourceGuess) -> None:
     mark = b"\xef\xbb\xbf" if content.startswith(b"\xef\xbb\xbf") else b""
     after = mark + spliced(content.removeprefix(mark).decode(), source).encode()
     _same_otherwise(content, after, source)
-    draft = file.with_name(f".{file.name}.{os.getpid()}.new")
     try:
-        with draft.open("xb") as out:
-            try:
-                out.write(after)
-                out.flush()
-                os.fsync(out.fileno())
-                _check(draft, file)
-                if before is not None:
-                    shutil.copymode(file, draft)
-                draft.replace(file)
-            finally:
-                draft.unlink(missing_ok=True)
+        _replace(file, before, after)
     except OSError as error:
         raise BadRequest(f"{file} cannot be written: {error.strerror}", remedy="name another file") from error
+
+
+def _replace(file: Path, before: bytes | None, after: bytes) -> None:
+    """Another text in the place of the one that was read, once it is checked.
+
+    Errors: BadRequest when somebody wrote to the file meanwhile; SettingsError; OSError.
+    """
+    draft = file.with_name(f".{file.name}.{os.getpid()}.new")
+    # It holds what the file holds, so nobody else may read it either; a new file is as readable as others are.
+    mode = 0o666 if before is None else 0o600
+    with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as out:
+        try:
+            out.write(after)
+            out.flush()
+            os.fsync(out.fileno())
+            _check(draft, file)
+            if before is not None:
+                shutil.copymode(file, draft)
+            if (file.read_bytes() if file.exists() else None) != before:
+                raise BadRequest(f"{file} was changed meanwhile, so it is left alone", remedy="run the command again")
+            draft.replace(file)
+        finally:
+            draft.unlink(missing_ok=True)
 
 
 def _same_otherwise(before: bytes, after: bytes, source: SourceGuess) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -14,13 +15,27 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
 from rich.table import Table
 
+from bridge.edge.faults import printable
 from bridge.errors import BridgeError, SettingsError
+
+# Control characters that JSON lets stand, and those that turn the direction of a text.
+_STEERING = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+
+
+def say(text: str, *, err: bool = False) -> None:
+    """Lines for people; what a far side put into them is shown, and does not steer the terminal."""
+    typer.echo("\n".join(map(printable, text.split("\n"))), err=err)
 
 
 def write_json(value: Any) -> None:
     """The value as indented JSON on standard output."""
     text = orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS)
-    sys.stdout.write(text.decode() + "\n")
+    sys.stdout.write(json_text(text.decode()) + "\n")
+
+
+def json_text(text: str) -> str:
+    """JSON that says the same, with escapes in place of the characters that a terminal obeys."""
+    return _STEERING.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
 def write_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
@@ -29,7 +44,7 @@ def write_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]
     for index, column in enumerate(columns):
         table.add_column(column, overflow="fold", no_wrap=index == 0)
     for row in rows:
-        table.add_row(*(escape("" if cell is None else str(cell)) for cell in row))
+        table.add_row(*(escape("" if cell is None else printable(str(cell))) for cell in row))
     Console(width=None if sys.stdout.isatty() else 160).print(table)
 
 
@@ -37,11 +52,11 @@ def fail(error: BridgeError, code: int = 1) -> NoReturn:
     """Says what is wrong on standard error and ends the command."""
     if isinstance(error, SettingsError):
         for line in error.problems:
-            typer.echo(line, err=True)
+            say(line, err=True)
         count = len(error.problems)
         typer.echo(f"{count} problem{'s' if count != 1 else ''} in the settings", err=True)
         raise typer.Exit(2)
-    typer.echo(error.sentence, err=True)
+    say(error.sentence, err=True)
     raise typer.Exit(code)
 
 

@@ -12,7 +12,7 @@ import typer
 
 from bridge.app import World, build_cache, build_desk, build_sources
 from bridge.cli.check import JSON_OPTION
-from bridge.cli.output import fail, progress, write_json
+from bridge.cli.output import fail, progress, say, write_json
 from bridge.cli.serve import CONFIG_OPTION
 from bridge.errors import BridgeError
 from bridge.provision.catalogue import Catalogue, Dataset
@@ -103,6 +103,6 @@ def _tell(states: dict[Path, State], failures: Failures, *, as_json: bool) -> No
         write_json({"files": files, "left_out": [{"dataset": k, "error": v} for k, v in failures.items()]})
         return
     for path, state in states.items():
-        typer.echo(f"{path}: {state}")
+        say(f"{path}: {state}")
     for name, sentence in failures.items():
-        typer.echo(f"{name} is left out: {sentence}", err=True)
+        say(f"{name} is left out: {sentence}", err=True)

@@ -14,9 +14,9 @@ import typer
 from bridge.app import Sources, World, build_cache, build_desk, build_sources
 from bridge.cli import infer
 from bridge.cli.check import JSON_OPTION
-from bridge.cli.output import fail, progress, write_json, write_table
+from bridge.cli.output import fail, json_text, progress, say, write_json, write_table
 from bridge.cli.serve import CONFIG_OPTION
-from bridge.errors import BadRequest, BridgeError, UpstreamRefused
+from bridge.errors import BadQuery, BadRequest, BridgeError, UpstreamRefused
 from bridge.model.query import Query
 from bridge.model.render import rows_json
 from bridge.model.schema import Schema
@@ -124,16 +124,24 @@ def sample(
     hours: Annotated[
         float | None, typer.Option(help="Only the last hours, for sources that need a time range.")
     ] = None,
+    param: Annotated[
+        list[str] | None, typer.Option(help="NAME=VALUE, one of the dataset's own parameters; may be repeated.")
+    ] = None,
     as_json: Annotated[bool, JSON_OPTION] = False,
 ) -> None:
     """The first rows of a dataset, as they would be published."""
+    given = _params(param or [])
 
     async def work(desk: Desk, _: Sources, world: World) -> Any:
         now = world.clock.now()
         span = Span(now - timedelta(hours=hours), now) if hours else None
         with progress(f"asking {dataset}", 1) as step:
             try:
-                frame = await desk.rows(Query(desk.entry(dataset).name, span=span))
+                entry = desk.entry(dataset)
+                if unknown := [name for name, _ in given if name not in {known.name for known in entry.spec.params}]:
+                    names = ", ".join(known.name for known in entry.spec.params) or "none"
+                    raise BadQuery(f"{entry.name} has no parameter `{unknown[0]}`", remedy=f"its parameters: {names}")
+                frame = await desk.rows(Query(entry.name, span=span, params=given))
             except UpstreamRefused as error:
                 if span is None and error.far_status in (400, 422):
                     error.remedy = f"{error.remedy}; if it needs a time range, add --hours 1".removeprefix("; ")
@@ -143,11 +151,22 @@ def sample(
 
     frame = _with_desk(config, work)
     for notice in frame.meta.notices:
-        typer.echo(f"{notice.severity}: {notice.text}", err=True)
+        say(f"{notice.severity}: {notice.text}", err=True)
     if as_json:
-        typer.echo(rows_json(frame).decode())
+        typer.echo(json_text(rows_json(frame).decode()))
         return
     write_table(frame.name, frame.schema.names, frame.data.rows())
+
+
+def _params(given: list[str]) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """Parameters by name; one that is repeated has several values."""
+    found: dict[str, tuple[str, ...]] = {}
+    for item in given:
+        name, sign, value = item.partition("=")
+        if not sign:
+            fail(BadQuery(f"--param {item!r} names no value", remedy="write --param NAME=VALUE"))
+        found[name] = (*found.get(name, ()), value)
+    return tuple(found.items())
 
 
 @app.command()

@@ -79,7 +79,7 @@ def server(command: list[str]) -> Iterator[str]:
                 f"{folder}/artifacts",
             ),
         ]
-        ward = [sys.executable, "-P", str(Path(__file__).with_name("ward.py")), *words]
+        ward = [sys.executable, "-P", str(Path(__file__).with_name("ward.py")), "--folder", name, *words]
         kept = {key: value for key, value in os.environ.items() if not key.startswith(FOREIGN)}
         log = folder / "log"
         with (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 
@@ -79,6 +79,11 @@ class Schema:
 
     columns: tuple[Column, ...]
     version: int = 1
+    _by_name: dict[str, Column] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        # Of names that stand twice, which a check refuses, the first counts.
+        object.__setattr__(self, "_by_name", {column.name: column for column in reversed(self.columns)})
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -87,7 +92,7 @@ class Schema:
 
     def get(self, name: str) -> Column | None:
         """The column of that name."""
-        return next((column for column in self.columns if column.name == name), None)
+        return self._by_name.get(name)
 
     @property
     def time(self) -> Column | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import stat
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -132,6 +133,10 @@ def compared(files: Iterable[File], folder: Path) -> dict[Path, State]:
 
 def _state(path: Path, text: str) -> State:
     try:
+        mode = path.stat().st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+            # A pipe would be waited for without end.
+            raise BadRequest(f"{path} is no file", remedy="name another folder with --into")
         there = path.read_bytes()
     except FileNotFoundError:
         return State.MISSING
@@ -150,7 +155,7 @@ def _ours(there: bytes, path: Path) -> bool:
         return there.startswith(MARK.encode())
     try:
         found = json.loads(there)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
     from bridge.provision.dashboard import MARK as TAG
 
@@ -185,7 +190,9 @@ def _replace(path: Path, content: bytes) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with beside.open("wb") as file:
+            # A new file, never what a link of this name leads to.
+            beside.unlink(missing_ok=True)
+            with beside.open("xb") as file:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())

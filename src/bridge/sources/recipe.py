@@ -8,16 +8,14 @@ from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
-from bridge.errors import AnswerTooLarge, BridgeError, SchemaMismatch
+from bridge.errors import AnswerTooLarge, BridgeError, SchemaMismatch, StepMisfit
 from bridge.model.frame import Frame, Notice
 from bridge.model.query import Query
 from bridge.model.schema import Schema
 from bridge.sources.base import Limits
-from bridge.sources.transform.bound import StepError
+from bridge.sources.transform.bound import Loc, StepError
 from bridge.sources.transform.options import Step
 from bridge.sources.transform.pipeline import Pipeline, bind
-
-_REMEDY = "correct the dataset's `steps`"
 
 
 class Reach(Protocol):
@@ -64,7 +62,7 @@ class Recipe:
         self._steps = steps
         self._reach = reach
         # The last attempt, a failed one by its words: the columns are asked for far more often than they change.
-        self._bound: tuple[Schema, dict[str, Schema], Pipeline | str] | None = None
+        self._bound: tuple[Schema, dict[str, Schema], Pipeline | tuple[str, Loc]] | None = None
         self._fitted: Pipeline | None = None
 
     def tags(self) -> tuple[str, ...]:
@@ -160,17 +158,18 @@ class Recipe:
             try:
                 self._fitted = self._bind(own, known)
                 self._bound = (own, known, self._fitted)
-            except SchemaMismatch as error:
-                self._bound = (own, known, error.message)
-        if isinstance(pipeline := self._bound[2], str):
-            raise SchemaMismatch(pipeline, remedy=_REMEDY)
+            except StepMisfit as error:
+                # Its words only: the error itself would keep alive all its traceback refers to.
+                self._bound = (own, known, (error.text, error.loc))
+        if isinstance(pipeline := self._bound[2], tuple):
+            raise StepMisfit(self._name, *pipeline)
         return pipeline
 
     def _bind(self, own: Schema, known: Mapping[str, Schema]) -> Pipeline:
         try:
             return bind(self._steps, own, known)
         except StepError as error:
-            raise SchemaMismatch(f"`{self._name}`: {where(error.loc)}: {error}", remedy=_REMEDY) from error
+            raise StepMisfit(self._name, str(error), error.loc) from error
 
 
 async def both(*works: Coroutine[Any, Any, Any]) -> list[Any]:
@@ -194,12 +193,6 @@ def _told_of(name: str, error: BridgeError) -> BridgeError:
 
 def _differ(one: Schema, other: Schema) -> bool:
     return one is not other and one.fingerprint != other.fingerprint
-
-
-def where(loc: tuple[str | int, ...]) -> str:
-    """A place below `steps` as people write it."""
-    index, *rest = loc or (0,)
-    return f"steps[{index}]" + "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in rest)
 
 
 def lineage(frame: Frame, source: Mapping[str, Any], others: Mapping[tuple[int, str], Frame]) -> Frame:

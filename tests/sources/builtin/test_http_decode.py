@@ -37,7 +37,7 @@ def read(body: str | bytes, content_type: str = "application/json", wanted: str 
         ('["\\ud83d\\ude00"]', "application/json", "auto", ["😀"]),
         (b"a\n\xe4\n", "text/csv; charset=ISO-8859-1", "auto", [{"a": "ä"}]),
         ('a,b\n"1,5","x\ny"\n', "text/csv", "auto", [{"a": "1,5", "b": "x\ny"}]),
-        ("a,b\n\n1\n,2\n", "text/csv", "auto", [{"a": "1", "b": None}, {"a": None, "b": "2"}]),
+        ("a,b\n\n1\n,2\n", "text/csv", "auto", [{"a": "1"}, {"a": None, "b": "2"}]),
         (" a , b\n1,2\n", "text/csv", "auto", [{"a": "1", "b": "2"}]),
     ],
 )

@@ -106,6 +106,15 @@ async def test_a_server_without_anything_gives_a_table_without_rows(kind: str, p
         assert not source.validate(frame).blocked
 
 
+@pytest.mark.parametrize(("kind", "place"), [("experiments", "experiments"), ("runs", "runs")])
+async def test_a_page_of_more_than_was_asked_for_is_no_page_of_mlflows(kind: str, place: str) -> None:
+    """A million of them would keep everybody else waiting."""
+    many = {"experiments": [experiment(str(n)) for n in range(1_001)], "runs": [run(str(n)) for n in range(1_001)]}
+    async with fake(**{place: js({place: many[place]})}) as there, mlflow(there.url, {"kind": kind}) as source:
+        with pytest.raises(UpstreamInvalid, match=f"holds 1001 {place}, and 1000 were asked for"):
+            await source.collect(Q)
+
+
 async def test_a_run_that_lacks_everything_but_its_id_is_a_row() -> None:
     bare = {"runs": [{"info": {"run_uuid": "a"}, "data": None}, {"info": {"run_id": "b"}}]}
     async with fake(runs=bare) as there, mlflow(there.url, RUNS) as source:

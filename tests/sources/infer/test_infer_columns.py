@@ -53,6 +53,20 @@ def test_a_table_without_time_says_so() -> None:
     assert "no time column" in guess([Field(("x",), pl.Series([1.5]))], 1).notes[0]
 
 
+def test_dates_with_the_day_first_are_told_with_what_to_do() -> None:
+    """They could be days of another month, so nobody guesses; other texts with points are only texts."""
+    found = guess([Field(("Datum",), pl.Series(["20.11.2026 00:00", "1.2.2026"]))], 2)
+    assert found.columns[0].role is None
+    assert "a `derive` step" in found.remarks["Datum"]
+    assert "derive" not in guess([Field(("x",), pl.Series(["1.2.3", "10.11.12"]))], 2).remarks["x"]
+
+
+def test_one_text_is_counted_as_one() -> None:
+    """A comment is read by people."""
+    found = guess([Field(("site",), pl.Series(["east"] * 12))], 12)
+    assert found.remarks["site"] == "1 text in 12 rows"
+
+
 @pytest.mark.parametrize(
     ("name", "values", "kind"),
     [

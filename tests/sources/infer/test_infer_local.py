@@ -110,6 +110,23 @@ async def test_files_elsewhere_get_a_root_of_their_own(tmp_path: Path) -> None:
         assert found.only.options == {"path": str(tmp_path / "lab" / what)}
 
 
+async def test_a_path_that_climbs_is_the_place_it_leads_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`../lab/m.csv` is elsewhere too, and behind a link `..` is where the system says it is."""
+    for folder in ("lab", "settings", "far/inner"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "lab" / "m.csv").write_text("x\n1\n2\n")
+    (tmp_path / "far" / "m.csv").write_text("x\n1\n2\n")
+    (tmp_path / "settings" / "link").symlink_to(tmp_path / "far" / "inner")
+    monkeypatch.chdir(tmp_path / "settings")
+    for what, root in (("../lab/m.csv", "lab"), ("../lab/*.csv", "lab"), ("link/../m.csv", "far")):
+        found = await looked(what, tmp_path / "settings")
+        assert found.source.options == {"root": str(tmp_path / root)}
+        assert found.only.options == {"path": str(tmp_path / root / Path(what).name)}
+    found = await looked("../lab", tmp_path)
+    assert found.source.options == {}
+    assert found.only.options == {"path": "lab"}
+
+
 async def test_only_so_many_files_are_looked_at(tmp_path: Path) -> None:
     """And it is said."""
     for number in range(60):

@@ -125,6 +125,7 @@ async def test_metrics_become_an_exposition_source() -> None:
     async with api({"/metrics": text("up 1\n", "application/openmetrics-text; version=1.0.0")}) as server:
         found = await looked(server.url)
     assert [d.name for d in found.source.datasets] == ["samples", "families"]
+    assert "at other paths" in found.source.notes[-1]
 
 
 async def test_a_text_that_only_begins_like_metrics_is_none() -> None:

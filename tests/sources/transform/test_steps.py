@@ -307,6 +307,12 @@ def test_resample_without_series_fills_too() -> None:
     assert rows(made({"resample": {"every_s": 60, "fill": "zero"}}, rows=())) == []
 
 
+def test_one_name_needs_no_list_and_an_unquoted_null_is_the_word() -> None:
+    given = {"resample": {"every_s": 60, "by": "model", "fill": None}}
+    assert made(given).data.equals(made({"resample": {"every_s": 60, "by": ["model"], "fill": "null"}}).data)
+    assert made({"aggregate": {"by": "model", "values": {"n": "count()"}}}).data["n"].to_list() == [3, 1]
+
+
 def test_a_fill_over_centuries_is_refused_before_it_is_made() -> None:
     with pytest.raises(AnswerTooLarge, match="the filled table would have 100000001 rows"):
         made(

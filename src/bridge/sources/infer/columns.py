@@ -46,6 +46,7 @@ _PROSE = re.compile(
     r"(?:.*_)?(?:body|message|msg|text|description|comment|comments|note|notes|summary|error|title|url|uri|href|link"
     r"|path|file|filename|email|payload|content|traceback|stack)"
 )
+_DAY_FIRST = re.compile(r"\d{1,2}([./-])\d{1,2}\1\d{4}(?!\d)")
 _CODE = re.compile(r"[0-9a-fA-F]{8,}|[0-9a-fA-F-]{32,36}|[A-Za-z]*[-_]?\d{2,}|\d+")
 
 
@@ -158,9 +159,12 @@ def _text_role(own: str, item: Field, rows: int) -> tuple[Role | None, str]:
     distinct = set(texts)
     if max(map(len, distinct)) > 60 or all(map(_CODE.fullmatch, distinct)):
         return None, ""
+    if all(map(_DAY_FIRST.match, distinct)):
+        return None, "dates with the day or month first are texts: a `derive` step with `time(…)` makes them times"
     if len(distinct) > MAX_DISTINCT or (len(texts) >= FEW_ROWS and len(distinct) > len(texts) / 2):
         return None, "nearly every row has another text: no role"
-    why = f"{len(distinct)} different texts in {len(texts)} rows" if rows >= FEW_ROWS else f"seen in {rows} rows only"
+    count = "1 text" if len(distinct) == 1 else f"{len(distinct)} different texts"
+    why = f"{count} in {len(texts)} rows" if rows >= FEW_ROWS else f"seen in {rows} rows only"
     return Role.DIMENSION, why
 
 

@@ -150,7 +150,8 @@ class Probe:
             return await self._client.send(call, max_bytes=most_bytes, most_s=most_s)
         except AddressRefused as error:
             # The user named this host; that it stands in a private network has to be said in the settings as well.
-            if "allow_private" not in error.remedy or self.options.get("allow_private"):
+            # A name that stood elsewhere a moment ago is one that somebody turns.
+            if "allow_private" not in error.remedy or self._asked > 1:
                 raise
             self.options["allow_private"] = True
             self._client = self._made()
@@ -187,8 +188,18 @@ def http_options(address: Address, target: Target) -> dict[str, Any]:
     return options
 
 
+def plain_path(path: Path) -> Path:
+    """The path without `~` and `..`: what lies where can then be told from its parts."""
+    path = path.expanduser()
+    if ".." not in path.parts:
+        return path
+    end = len(path.parts) - path.parts[::-1].index("..")
+    # As the system does it: after a link, `..` is not the folder that the link stands in.
+    return Path(*path.parts[:end]).resolve().joinpath(*path.parts[end:])
+
+
 def settings_path(path: Path, base_dir: Path) -> str:
     """A path as it stands in settings: relative to their folder where it lies below it."""
-    whole = path.expanduser().absolute()
+    whole = plain_path(path).absolute()
     base = base_dir.absolute()
     return whole.relative_to(base).as_posix() if whole.is_relative_to(base) else whole.as_posix()

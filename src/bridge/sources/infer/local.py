@@ -18,7 +18,7 @@ from bridge.sources.builtin.files import csv_text, json_text, parquet
 from bridge.sources.builtin.files.content import Budget, Piece, blocks, without_bom
 from bridge.sources.builtin.files.paths import Format, Found, Place, find
 from bridge.sources.infer.columns import Field, guess
-from bridge.sources.infer.fetch import settings_path
+from bridge.sources.infer.fetch import plain_path, settings_path
 from bridge.sources.infer.names import Names, plain_name
 from bridge.sources.infer.shape import dotted_select, fields_of, find_rows, remarks_of
 from bridge.sources.infer.stanza import DatasetGuess, SourceGuess, clean, listed
@@ -55,7 +55,7 @@ def look_at_files(
 
     Errors: SourceError naming the file that cannot be read, when none can.
     """
-    path = Path(what).expanduser()
+    path = plain_path(Path(what))
     if "{" in str(path) or "}" in str(path):
         raise BadRequest(
             f"{clean(path)} holds a brace, which stands for a parameter in settings",

@@ -42,6 +42,8 @@ def plain_name(text: str, fallback: str) -> str:
 
 def snake(name: str) -> str:
     """`startedAt` and `Started-At` as `started_at`."""
+    # The end tells more than the beginning; a name may be as long as the answer it stands in.
+    name = name[-8 * MAX_NAME_CHARS :]
     parted = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name)
     return re.sub(r"[^a-z0-9]+", "_", parted.lower()).strip("_")
 

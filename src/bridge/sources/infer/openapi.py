@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -22,6 +24,8 @@ MAX_REFS = 32
 MAX_COMBINED = 64
 # Of one answer; a document has many, and all of them are looked at.
 MAX_VISITED = 1_000
+# Of a document whose anchors are unfolded; one of 8 MB that has none stays below.
+MAX_NODES = 2_000_000
 
 _JSON_LOOK = re.compile(rb'\{[\s\S]{0,65536}?"(openapi|swagger)"\s*:')
 _YAML_LOOK = re.compile(rb"^[\"']?(openapi|swagger)[\"']?\s*:", re.M)
@@ -45,6 +49,50 @@ class _Loader(yaml.CSafeLoader):
         super().flatten_mapping(node)
 
 
+_BOOLEANS = {"true": True, "false": False}
+_WHOLE = re.compile(r"[-+]?[0-9]{1,18}")
+
+
+def _plain(loader: _Loader, node: yaml.ScalarNode) -> Any:
+    """A scalar as OpenAPI means it, which is YAML 1.2: in 1.1, `1:1:1` is a number whose reading takes long."""
+    text = str(loader.construct_scalar(node))
+    if _WHOLE.fullmatch(text):
+        return int(text)
+    try:
+        return float(text)
+    except ValueError:
+        return _BOOLEANS.get(text.lower(), text)
+
+
+for _kind in ("bool", "float", "int", "timestamp"):
+    _Loader.add_constructor(f"tag:yaml.org,2002:{_kind}", _plain)
+
+
+def _read_yaml(body: bytes) -> Any:
+    """The document in YAML.
+
+    Errors: YAMLError, also for anchors that unfold to more than can be looked at; ValueError, RecursionError.
+    """
+    loader = _Loader(body)
+    try:
+        node = loader.get_single_node()
+        if node is not None and _unfolded(node, {}) > MAX_NODES:
+            raise yaml.constructor.ConstructorError(None, None, f"it unfolds to more than {MAX_NODES} values")
+        return None if node is None else loader.construct_document(node)
+    finally:
+        loader.dispose()
+
+
+def _unfolded(node: yaml.Node, known: dict[int, float]) -> float:
+    """How many values there are when every anchor is written out; without end for one that holds itself."""
+    if id(node) not in known:
+        known[id(node)] = math.inf
+        inside = node.value if isinstance(node, yaml.CollectionNode) else ()
+        inner = itertools.chain.from_iterable(inside) if isinstance(node, yaml.MappingNode) else inside
+        known[id(node)] = 1 + sum(_unfolded(item, known) for item in inner)
+    return known[id(node)]
+
+
 def is_api(body: bytes) -> bool:
     """Whether an answer looks like an OpenAPI document."""
     start = body[:65_536].removeprefix(b"\xef\xbb\xbf").lstrip()
@@ -59,7 +107,7 @@ def read_api(body: bytes, url: str) -> Api | None:
     body = body.removeprefix(b"\xef\xbb\xbf")
     what = f"the OpenAPI document at {urlsplit(url)._replace(query='', fragment='').geturl()}"
     try:
-        document = json.loads(body) if body.lstrip().startswith(b"{") else yaml.load(body, _Loader)  # noqa: S506
+        document = json.loads(body) if body.lstrip().startswith(b"{") else _read_yaml(body)
     except RecursionError as error:
         raise UpstreamInvalid(f"{what} is nested too deeply") from error
     except (ValueError, yaml.YAMLError) as error:

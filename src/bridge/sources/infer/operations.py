@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from bridge.edge.address import check_path as check_raw
 from bridge.edge.upstream import Answer
-from bridge.errors import UpstreamInvalid
+from bridge.errors import BadQuery, UpstreamInvalid
 from bridge.sources.builtin.rest.templates import check_path
 from bridge.sources.infer.columns import MAX_COLUMNS, Field, guess
 from bridge.sources.infer.names import Names, column_name, jmes_path, path_name
@@ -166,7 +167,8 @@ def _operation(api: Api, base: str, path: str, node: Mapping[str, Any]) -> Descr
     asks = meaning(shown, given, api, rows, taken)
     try:
         check_path(asks.path)
-    except ValueError:
+        check_raw(asks.path_asked or "")
+    except (ValueError, BadQuery):
         return None
     said = clean(operation.get("summary") or operation.get("description") or "")
     return Described(path, shown, asks, columns, rows, said, path_name(path))

@@ -18,7 +18,7 @@ from bridge.sources.builtin.http.decode import Document, decode
 from bridge.sources.builtin.rest.links import next_link
 from bridge.sources.infer.columns import Field, guess
 from bridge.sources.infer.names import Names, path_name
-from bridge.sources.infer.shape import Found, fields_of, find_rows, jmes_select, paging_of, remarks_of
+from bridge.sources.infer.shape import MAX_FIELDS, Found, fields_of, find_rows, jmes_select, paging_of, remarks_of
 from bridge.sources.infer.stanza import DatasetGuess
 from bridge.sources.table import SAMPLE_ROWS
 
@@ -53,9 +53,11 @@ def read_sample(answer: Answer, what: str, document: Document | None = None) -> 
 def _csv(document: Document, body: bytes, what: str) -> Sample:
     header = document.header or ()
     _check_dialect(header, body, what)
+    # More columns than anybody declares: each of them is as long as the sample.
+    header = header[:MAX_FIELDS]
     rows = document.value[:SAMPLE_ROWS]
     texts = pl.DataFrame(
-        {name: [row[name] for row in rows] for name in header}, schema=dict.fromkeys(header, pl.String)
+        {name: [row.get(name) for row in rows] for name in header}, schema=dict.fromkeys(header, pl.String)
     )
     if not rows:
         raise UpstreamInvalid(

@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from bridge.edge.faults import printable
 from bridge.model.schema import Column, Kind, Param
 
 MAX_COMMENT_CHARS = 200
@@ -150,7 +151,8 @@ def flow(value: Any) -> str:
     text = yaml.dump(
         value, Dumper=_Dumper, default_flow_style=True, sort_keys=False, allow_unicode=True, width=float("inf")
     )
-    return str(text).removesuffix("\n").removesuffix("\n...").strip()
+    # What is not printable stands inside quotes, where YAML has the same escapes.
+    return printable(str(text).removesuffix("\n").removesuffix("\n...").strip())
 
 
 def clean(text: object, most: int = MAX_COMMENT_CHARS) -> str:

@@ -6,6 +6,7 @@ import asyncio
 import json
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 
 from bridge.edge.upstream import Answer
 from bridge.errors import NeedsAuth, SourceError, UpstreamInvalid, UpstreamRefused
@@ -62,7 +63,9 @@ async def _offered(probe: Probe, name: str, own: Answer | SourceError, max_datas
             failed = error
     answer = await probe.found("/metrics") if not probe.address.path else None
     if answer is not None and is_exposition(answer.body, answer.headers.get("content-type", "")):
-        return metrics_source(probe.options, name, "/metrics", answer.body)
+        found = metrics_source(probe.options, name, "/metrics", answer.body)
+        hint = "rows that this server has at other paths are read by naming their URL"
+        return replace(found, notes=(*found.notes, hint))
     assert failed is not None  # noqa: S101
     raise failed
 
@@ -135,7 +138,8 @@ async def _is_mlflow(probe: Probe) -> bool:
     headers = {"Content-Type": "application/json", "Accept": "application/json"}
     try:
         answer = await probe.send(Call("POST", _MLFLOW, headers=headers, body=b'{"max_results": 1}'))
-        return "experiments" in json.loads(answer.body) or answer.body.strip() == b"{}"
+        found = json.loads(answer.body)
+        return isinstance(found, dict) and (not found or "experiments" in found)
     except (SourceError, ValueError, RecursionError):
         return False
 

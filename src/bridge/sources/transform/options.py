@@ -33,6 +33,15 @@ def _listed(given: Any) -> Any:
     return {"with": given} if isinstance(given, (list, tuple)) else given
 
 
+def _null_word(given: Any) -> Any:
+    """YAML reads an unquoted `null` as nothing at all."""
+    return "null" if given is None else given
+
+
+def _one_name(given: Any) -> Any:
+    return (given,) if isinstance(given, str) else given
+
+
 def _pairs(given: Any) -> Any:
     if isinstance(given, str):
         return {given: given}
@@ -54,6 +63,7 @@ def _call(given: Any) -> Any:
 Column = Annotated[str, StringConstraints(min_length=1, max_length=512)]
 NewColumn = Annotated[str, StringConstraints(pattern=COLUMN_PATTERN, max_length=128)]
 Expression = Annotated[str, StringConstraints(min_length=1, max_length=2_048)]
+Names = Annotated[tuple[Column, ...], BeforeValidator(_one_name)]
 Dataset = Annotated[str, AfterValidator(_dataset)]
 EverySeconds = Annotated[float, Field(ge=0.001, le=366 * 86_400)]
 
@@ -138,7 +148,7 @@ class Value(_Part):
 class Aggregate(_Part):
     """Groups of rows become one row each."""
 
-    by: tuple[Column, ...] = Field((), max_length=MAX_NAMES, description="Columns whose values make the groups.")
+    by: Names = Field((), max_length=MAX_NAMES, description="Columns whose values make the groups.")
     every_s: EverySeconds | None = Field(
         None, description="Seconds of a bucket of time, counted since 1970; unset: time makes no groups."
     )
@@ -154,10 +164,12 @@ class Resample(_Part):
     how: How | dict[Column, How] = Field(
         How.MEAN, description="How the values of a bucket become one, for all measures or each by name."
     )
-    by: tuple[Column, ...] | None = Field(
+    by: Names | None = Field(
         None, max_length=MAX_NAMES, description="Columns that tell series apart; unset: all dimensions."
     )
-    fill: Fill = Field(Fill.NONE, description="What stands in a bucket without rows, between a series' ends.")
+    fill: Annotated[Fill, BeforeValidator(_null_word)] = Field(
+        Fill.NONE, description="What stands in a bucket without rows, between a series' ends."
+    )
 
 
 class Union(_Part):

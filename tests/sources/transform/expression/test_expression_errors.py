@@ -133,7 +133,12 @@ def test_what_cannot_be_read_is_refused_at_its_place(text: str, at: int, says: s
             4,
             "there is no column `acuracy` (did you mean `accuracy`?; the columns are `accuracy`, `model`",
         ),
-        ("zzz", 0, "there is no column `zzz` (the columns are `accuracy`, `model`, `ok`, `time`, `tags`)"),
+        (
+            "zzz",
+            0,
+            "there is no column `zzz` (the columns are `accuracy`, `model`, `ok`, `time`, `tags`; a text stands in "
+            "quotes: 'zzz')",
+        ),
         ("lower", 0, "(the function is written `lower(…)`; the columns are"),
         ("`a\u202eb`", 0, "there is no column `a<U+202E>b`"),
     ],
@@ -263,3 +268,19 @@ def test_a_text_of_nothing_but_depth_is_refused(piece: str) -> None:
 def test_brackets_with_an_operator_of_every_level_between_them_need_no_deep_stack() -> None:
     levels = "ok or ok and 1 = 2 + 3 * ("
     refusal(levels * 31 + "1" + ")" * 31)
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("model like 's%'", "patterns are written `model =~ 's.*'`"),
+        ("accuracy between 0 and 1", "write `x >= 1 and x <= 2`"),
+        ("accuracy => 1", "write `>=`"),
+        ("accuracy =< 1", "write `<=`"),
+        ("model == svm", "a text stands in quotes: 'svm'"),
+    ],
+)
+def test_what_other_languages_write_is_told_as_it_is_written_here(text: str, hint: str) -> None:
+    with pytest.raises(ExpressionError) as caught:
+        compile_expression(text, SCHEMA)
+    assert hint in str(caught.value)

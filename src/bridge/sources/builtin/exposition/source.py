@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 from typing import ClassVar
@@ -27,6 +28,7 @@ from bridge.sources.table import shown_names
 
 # A sign of life comes at once or not at all; the questions behind it must still have time.
 PING_S = 5.0
+MAX_THREADS = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +59,7 @@ class ExpositionSource(DataSource):
     """A container's page of metrics: the Prometheus text format and OpenMetrics."""
 
     kind: ClassVar[str] = "exposition"
-    description = "a container's /metrics: Prometheus text and OpenMetrics"
+    description = "A container's /metrics: Prometheus text and OpenMetrics."
     SourceOptions = ExpositionOptions
     DatasetOptions = ExpositionDataset
     infers_schema: ClassVar[bool] = True
@@ -68,8 +70,14 @@ class ExpositionSource(DataSource):
             raise TypeError(f"{name}: options of {type(options).__name__}")
         self._max_bytes = options.max_bytes
         self._client = Client(options, tools)
+        # Its own: a page that takes long would hold the threads of every other source.
+        self._threads = ThreadPoolExecutor(MAX_THREADS, thread_name_prefix=f"exposition-{name}")
         self._labels: dict[str, tuple[str, ...]] = {}
         self._schemas: dict[str, Schema] = {}
+
+    async def aclose(self) -> None:
+        """Lets its threads go; one that still reads a page sees at its next line that nobody waits."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def collect(self, query: Query) -> Frame:
         """The rows of the page as it is now.
@@ -85,7 +93,7 @@ class ExpositionSource(DataSource):
         job = Job(self._what(query.table, answer), options, spec.columns, known, at, threading.Event())
         try:
             # On a thread: the interpreter hands over between two of its lines, so the loop waits for none of them.
-            reading = await asyncio.to_thread(read, answer, job)
+            reading = await asyncio.get_running_loop().run_in_executor(self._threads, read, answer, job)
         finally:
             # A thread cannot be cancelled; it looks at this with every line.
             job.stop.set()

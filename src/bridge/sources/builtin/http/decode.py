@@ -8,6 +8,7 @@ import html
 import io
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -25,6 +26,8 @@ _LINES_TYPES = tuple(
     for name in ("x-ndjson", "ndjson", "jsonl", "x-jsonl", "jsonlines", "x-jsonlines", "json-seq")
 )
 _CSV_TYPES = ("text/csv", "application/csv")
+# Python's own, which no server means; of some the time grows with the square of the text.
+_NO_CHARSETS = frozenset(("idna", "punycode", "raw-unicode-escape", "undefined", "unicode-escape"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,13 +120,15 @@ def _unreadable(what: str, form: str, reason: str) -> UpstreamInvalid:
 
 def _lines(body: bytes, what: str) -> Iterator[Any]:
     # RFC 7464 begins every text with a record separator; newline-delimited texts have none.
-    for number, line in enumerate(body.replace(b"\x1e", b"").split(b"\n"), 1):
+    for number, line in enumerate(io.BytesIO(body.replace(b"\x1e", b"")), 1):
         if line and not line.isspace():
             yield _json(line, what, place=f"line {number}: ")
 
 
 def _text(body: bytes, charset: str, what: str) -> str:
     try:
+        if codecs.lookup(charset).name.replace("_", "-") in _NO_CHARSETS:
+            raise LookupError
         return body.decode(charset)
     except UnicodeDecodeError as error:
         raise _unreadable(what, "CSV", f"byte {error.start} is not {charset}") from error
@@ -132,21 +137,23 @@ def _text(body: bytes, charset: str, what: str) -> str:
 
 
 def _csv(text: str, what: str) -> Document:
-    """Rows as objects of texts; an empty cell and a cell that a short row lacks are null."""
+    """Rows as objects of texts; an empty cell is null, and one that a short row lacks is not there.
+
+    Filled up, many short rows below a wide header would be more than any memory holds.
+    """
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     rows: list[dict[str, str | None]] = []
     try:
-        header = tuple(name.strip() for name in next(row for row in reader if row))
-        twice = [name for name in dict.fromkeys(header) if header.count(name) > 1]
-        if twice:
-            raise _unreadable(what, "CSV", f"the header names `{twice[0][:80]}` more than once")
+        header = tuple(name.strip() for name in next((row for row in reader if row), ()))
+        twice = next((name for name, count in Counter(header).items() if count > 1), None)
+        if twice is not None:
+            raise _unreadable(what, "CSV", f"the header names `{twice[:80]}` more than once")
         for row in reader:
             if len(row) > len(header):
                 reason = f"line {reader.line_num} has {len(row)} cells under a header of {len(header)}"
                 raise _unreadable(what, "CSV", reason)
             if row:
-                cells = [cell or None for cell in row] + [None] * (len(header) - len(row))
-                rows.append(dict(zip(header, cells, strict=True)))
+                rows.append({name: cell or None for name, cell in zip(header, row, strict=False)})
     except csv.Error as error:
         raise _unreadable(what, "CSV", f"line {reader.line_num}: {error}") from error
     return Document(rows, header)

@@ -133,11 +133,19 @@ class Api:
         asked = {"max_results": PAGE_ITEMS, **body} | ({"page_token": token} if token else {})
         call = Call("POST", path, headers={"Content-Type": "application/json"}, body=json.dumps(asked).encode())
         try:
-            return await self._page(call, key)
+            page = await self._page(call, key)
         except UpstreamRefused as error:
             if error.far_status == 400 and body.get("filter"):
                 error.remedy = "check the dataset's `filter`; it is written in MLflow's own filter language"
             raise
+        if len(page.items) > asked["max_results"]:
+            # Each is looked at on the loop, which is meant for pages.
+            raise UpstreamInvalid(
+                f"{self._what(path)}: the answer holds {len(page.items)} {key}, "
+                f"and {asked['max_results']} were asked for",
+                remedy=REMEDY,
+            )
+        return page
 
     async def _page(self, call: Call, key: str, most_bytes: int | None = None) -> Page:
         left_bytes = max(1, self._max_bytes - self._bytes)

@@ -20,7 +20,7 @@ class MlflowSource(DataSource):
     """Experiments, runs, parameters and metric histories of an MLflow tracking server."""
 
     kind = "mlflow"
-    description = "experiments, runs, parameters and metric histories of an MLflow tracking server"
+    description = "Experiments, runs, parameters and metric histories of an MLflow tracking server."
     SourceOptions = MlflowOptions
     DatasetOptions = MlflowDataset
     infers_schema = True

@@ -11,12 +11,12 @@ from typing import Any, TypeVar
 import polars as pl
 
 from bridge.edge.upstream import Answer
-from bridge.errors import AnswerTooLarge, SchemaMismatch, UpstreamTooLarge
+from bridge.errors import SchemaMismatch, UpstreamTooLarge
 from bridge.model.frame import Notice
 from bridge.sources.builtin.http.client import Call, Client
 from bridge.sources.builtin.rest.paging import Move, Pager
 from bridge.sources.builtin.rest.plan import Plan
-from bridge.sources.builtin.rest.read import Page, read_page
+from bridge.sources.builtin.rest.read import Page, read_page, too_many
 from bridge.sources.builtin.rest.templates import Values, render_body, render_params, render_path
 from bridge.sources.table import from_rows
 
@@ -98,13 +98,10 @@ class Harvest:
         self._bytes += len(answer.body)
         if (version := self._version_of(answer)) is not None and version not in self.versions:
             self.versions += (version,)
-        page = await _aside(len(answer.body), partial(_read, answer, self._plan))
+        page = await _aside(len(answer.body), partial(_read, answer, self._plan, self._max_rows))
         self._rows += page.rows
         if len(self._rows) > self._max_rows:
-            raise AnswerTooLarge(
-                f"{self._plan.name} has more than {self._max_rows} rows for this question",
-                remedy="narrow the time range or the filters, or push them down with `params`",
-            )
+            raise too_many(self._plan, self._max_rows)
         if page.judged:
             self._absent = page.absent if self._absent is None else self._absent & page.absent
             self._keys = self._keys or page.keys
@@ -159,13 +156,14 @@ def _call(plan: Plan, base: Call, values: Values, move: Move) -> Call:
     )
 
 
-def _read(answer: Answer, plan: Plan) -> Page:
+def _read(answer: Answer, plan: Plan, max_rows: int) -> Page:
     return read_page(
         answer.body,
         answer.headers.get("content-type", ""),
         answer.headers.get("link", ""),
         answer.url,
         plan,
+        max_rows=max_rows,
     )
 
 

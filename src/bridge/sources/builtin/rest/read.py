@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from bridge.errors import UpstreamInvalid
+from bridge.errors import AnswerTooLarge, UpstreamInvalid
 from bridge.sources.builtin.http.decode import Document, decode
 from bridge.sources.builtin.rest.links import next_link
 from bridge.sources.builtin.rest.paging import Turn
@@ -32,15 +32,18 @@ class Page:
     doubt: str = ""
 
 
-def read_page(body: bytes, content_type: str, link: str, url: str, plan: Plan) -> Page:
+def read_page(body: bytes, content_type: str, link: str, url: str, plan: Plan, *, max_rows: int) -> Page:
     """The page an answer holds.
 
-    Errors: UpstreamInvalid when the answer is not what the dataset is configured to read.
+    Errors: UpstreamInvalid when the answer is not what the dataset is configured to read; AnswerTooLarge for more
+            rows than this, before anything is made of them.
     """
     what = f"{plan.name}: {plan.method} {url.partition('?')[0]}"
     try:
         document = decode(body, content_type, plan.format, what=what)
         found = _rows(document.value, plan, what)
+        if len(found) > max_rows:
+            raise too_many(plan, max_rows)
         turn = Turn(
             rows=len(found),
             body=body,
@@ -52,6 +55,14 @@ def read_page(body: bytes, content_type: str, link: str, url: str, plan: Plan) -
         return _page(found, document, plan, turn)
     except RecursionError as error:
         raise UpstreamInvalid(f"{what} answered with data that is nested too deeply") from error
+
+
+def too_many(plan: Plan, max_rows: int) -> AnswerTooLarge:
+    """The error for more rows than an answer may have."""
+    return AnswerTooLarge(
+        f"{plan.name} has more than {max_rows} rows for this question",
+        remedy="narrow the time range or the filters, or push them down with `params`",
+    )
 
 
 def _rows(value: Any, plan: Plan, what: str) -> list[Any]:
@@ -82,8 +93,8 @@ def _page(found: list[Any], document: Document, plan: Plan, turn: Turn) -> Page:
     for column, selector in plan.columns:
         texts, seen = selector.column(found)
         values.append(texts)
-        if document.header is not None and not found:
-            # A CSV names its columns even when it has no rows.
+        if document.header is not None and not seen and (not found or plan.rows.steps == ()):
+            # A CSV names its columns even when it has no rows, or none that is long enough.
             seen = not selector.roots or not selector.roots.isdisjoint(document.header)
         if not seen:
             absent.append(column.name)

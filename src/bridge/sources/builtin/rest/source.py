@@ -35,7 +35,7 @@ class RestSource(DataSource):
     """Any container's HTTP API: JSON, NDJSON or CSV, mapped by configuration."""
 
     kind = "rest"
-    description = "any container's HTTP API, mapped by configuration"
+    description = "Any container's HTTP API, mapped by configuration."
     SourceOptions = RestOptions
     DatasetOptions = RestDataset
 

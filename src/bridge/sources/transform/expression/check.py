@@ -11,7 +11,7 @@ import polars as pl
 
 from bridge.model.schema import ColumnType, Schema
 from bridge.sources.convert import converted
-from bridge.sources.transform.expression.fault import fail, listed, nearest, shown
+from bridge.sources.transform.expression.fault import MAX_SHOWN_CHARS, fail, listed, nearest, shown
 from bridge.sources.transform.expression.functions import FUNCTIONS, OPERATORS
 from bridge.sources.transform.expression.nodes import Call, Literal, Name, Node
 from bridge.sources.transform.expression.signature import BOOLEAN, NUMBER, TEXT, TIME, Function
@@ -84,6 +84,8 @@ class _Checker:
             columns = f"the columns are {listed(self._columns)}"
             if node.name in FUNCTIONS:
                 known = f"the function is written `{node.name}(…)`"
+            elif not known and node.name.isidentifier():
+                columns += f"; a text stands in quotes: '{node.name[:MAX_SHOWN_CHARS]}'"
             fail(f"there is no column {shown(node.name)}", node.at, f"{known}; {columns}" if known else columns)
         return Part(self._columns[node.name], name=node.name)
 

@@ -34,6 +34,15 @@ def parse(text: str) -> tuple[Node, ...]:
     return _Parser(text).whole()
 
 
+_ELSEWHERE = {
+    "like": "patterns are written `model =~ 's.*'`",
+    "between": "write `x >= 1 and x <= 2`",
+    "=>": "write `>=`",
+    "=<": "write `<=`",
+    "then": "write `if(condition, yes, no)`",
+}
+
+
 class _Parser:
     def __init__(self, text: str) -> None:
         self._text = text
@@ -72,8 +81,11 @@ class _Parser:
         remedy = f"there should be {wanted}" if wanted else ""
         if token.kind is Kind.END:
             fail("the expression ends too early", token.at, remedy or "a value is missing")
-        word = shown(self._text[token.at : token.end])
-        fail(f"{word} is not expected here", token.at, remedy)
+        said = self._text[token.at : token.end]
+        # What other languages write in its place.
+        before = self._text[: token.at].rstrip()[-1:]
+        remedy = _ELSEWHERE.get(f"{before}{said}") or _ELSEWHERE.get(said.lower()) or remedy
+        fail(f"{shown(said)} is not expected here", token.at, remedy)
 
     def _add(self, node: Node) -> Node:
         if len(self._made) >= MAX_NODES:
