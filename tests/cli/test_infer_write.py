@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from threading import Thread
 
@@ -33,7 +34,7 @@ def added(file: Path, meanwhile: Callable[[], None] | None = None) -> tuple[int,
     os.mkfifo(pipe)
 
     def write() -> None:
-        with pipe.open("w") as out:
+        with suppress(BrokenPipeError), pipe.open("w") as out:
             if meanwhile:
                 meanwhile()
             out.write("token")
@@ -43,9 +44,11 @@ def added(file: Path, meanwhile: Callable[[], None] | None = None) -> tuple[int,
     words = ["sources", "infer", str(file.parent / "runs.csv"), "--write", str(file)]
     result = CliRunner().invoke(app, words)
     assert not isinstance(result.exception, Exception), result.exception
-    if meanwhile:
-        thread.join(20)
-        assert not thread.is_alive()
+    # Where nobody has read the pipe, the writer still waits: it must not outlive the test.
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    thread.join(20)
+    os.close(reader)
+    assert not thread.is_alive()
     return result.exit_code, result.stderr
 
 

@@ -178,6 +178,8 @@ async def test_an_other_dataset_that_is_down_leaves_the_last_good_answer_and_say
     assert frame.data["owner"].to_list() == ["ann", "bob", "ann"]
     assert texts(frame)[0].startswith("warning: other.owners: GET http://far: cannot connect. Shown is the last good")
     assert rig.keeper().status().state == "ok"
+    (parent,) = frame.meta.custom["lineage"]["parents"]
+    assert (parent["dataset"], parent["stale"]) == ("other.owners", True)
 
 
 async def test_an_other_dataset_that_never_answered_is_named_in_the_error() -> None:

@@ -201,7 +201,13 @@ def lineage(frame: Frame, source: Mapping[str, Any], others: Mapping[tuple[int, 
     if (version := frame.meta.custom.get("far_version")) is not None:
         told["far_version"] = version
     if others:
-        parents = {name: other.meta.custom.get("lineage") for (_, name), other in others.items()}
-        told["parents"] = [{"dataset": name, **(known or {})} for name, known in parents.items()]
+        parents = {name: other.meta.custom for (_, name), other in others.items()}
+        told["parents"] = [_parent(name, custom) for name, custom in parents.items()]
     custom = {key: value for key, value in frame.meta.custom.items() if key != "far_version"}
     return replace(frame, meta=replace(frame.meta, custom={**custom, "lineage": told}))
+
+
+def _parent(name: str, custom: Mapping[str, Any]) -> dict[str, Any]:
+    """A parent's own lineage, and whether its rows were the last good ones of a source that is down."""
+    stale = {"stale": True} if custom.get("stale") else {}
+    return {"dataset": name, **(custom.get("lineage") or {}), **stale}
