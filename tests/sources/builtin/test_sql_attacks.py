@@ -31,7 +31,7 @@ from bridge.sources.builtin.sql.engine import MAX_CELL_CHARS, Statement
 from bridge.sources.builtin.sql.postgres_engine import PostgresSession
 from bridge.sources.builtin.sql.runner import MAX_THREADS, Handle, Runner
 from servers.postgres import GUARDED, PASSWORD, running
-from servers.sql_rig import SYSTEMS, Lab, columns
+from servers.sql_rig import Lab, columns
 
 ONE = columns("x:number")
 LONG = {"sqlite": f"printf('%.*c', {MAX_CELL_CHARS}, 'x')"}
@@ -40,14 +40,6 @@ ROWS = {
     "duckdb": "range({n}) AS g(i)",
     "postgres": "generate_series(0, {n} - 1) AS g(i)",
 }
-
-
-@pytest.fixture(params=SYSTEMS)
-def lab(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Lab]:
-    made = Lab(request.param, tmp_path)
-    made.table("unused int")
-    yield made
-    made.drop()
 
 
 @pytest.fixture

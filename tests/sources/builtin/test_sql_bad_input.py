@@ -9,7 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -54,14 +54,6 @@ LONG = {
     "duckdb": "SELECT repeat('x', 90000000) AS x",
     "postgres": "SELECT repeat('x', 90000000) AS x",
 }
-
-
-@pytest.fixture(params=SYSTEMS)
-def lab(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Lab]:
-    made = Lab(request.param, tmp_path)
-    made.table("unused int")
-    yield made
-    made.drop()
 
 
 def threads(name: str) -> int:

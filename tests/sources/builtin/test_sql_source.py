@@ -19,7 +19,7 @@ from bridge.model.frame import TIME_DTYPE, Frame
 from bridge.model.query import Query
 from bridge.model.schema import ColumnType, Param, Role
 from bridge.model.span import Span
-from servers.sql_rig import RUNS, SYSTEMS, Lab, columns
+from servers.sql_rig import RUNS, Lab, columns
 
 DAY = datetime(2026, 1, 1, tzinfo=UTC)
 KINDS = {
@@ -28,14 +28,6 @@ KINDS = {
     "postgres": "started_at timestamptz, model text, loss float8",
 }
 ROWS = [(DAY, "svm", 0.5), (DAY + timedelta(days=1), "knn", 0.75), (DAY + timedelta(days=2), None, None)]
-
-
-@pytest.fixture(params=SYSTEMS)
-def lab(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Lab]:
-    made = Lab(request.param, tmp_path)
-    made.table("unused int")
-    yield made
-    made.drop()
 
 
 @pytest.fixture

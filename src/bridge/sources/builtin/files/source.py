@@ -21,13 +21,13 @@ from bridge.errors import BridgeError, SourceError
 from bridge.model.frame import Frame, Meta
 from bridge.model.query import Query
 from bridge.model.schema import Role, Schema
-from bridge.sources.base import DatasetSpec, DataSource, Options, Ping, Tools
+from bridge.sources.base import DatasetSpec, Options, Ping, Tools
 from bridge.sources.builtin.files.content import Held, Pool
 from bridge.sources.builtin.files.csv_text import Dialect
 from bridge.sources.builtin.files.inferred import Known
 from bridge.sources.builtin.files.paths import Format, Matches, Place, check_template, filled, find, names_params
-from bridge.sources.builtin.files.reading import Job, Reading, read
-from bridge.sources.checks import SchemaValidator
+from bridge.sources.builtin.files.reading import Job, read
+from bridge.sources.builtin.reading import ReadingSource
 
 # Text unfolds in memory, and so does gzip: what is read as a whole may be this many times an answer.
 CAP_RATIO = 16
@@ -83,17 +83,15 @@ class NeedsColumns(ValueError):
         self.loc = ("datasets", table, "columns")
 
 
-class FilesSource(DataSource):
+class FilesSource(ReadingSource[Known]):
     """A folder, a file or a pattern of CSV, TSV, JSON, NDJSON and Parquet files."""
 
     kind: ClassVar[str] = "files"
     SourceOptions = FilesOptions
     DatasetOptions = FilesDataset
-    infers_schema: ClassVar[bool] = True
 
     def __init__(self, name: str, options: Options, datasets: Mapping[str, DatasetSpec], tools: Tools) -> None:
         super().__init__(name, options, datasets, tools)
-        self._known: dict[str, Known] = {}
         self._measured_bytes: OrderedDict[tuple[object, ...], int] = OrderedDict()
         self._pool = Pool(self._cap_bytes)
         # Its own: a folder on a server that hangs would hold the threads of every other source.
@@ -133,7 +131,7 @@ class FilesSource(DataSource):
         finally:
             # A thread cannot be cancelled; it looks at this between two pieces.
             job.stop.set()
-        self._keep(query.table, known, reading)
+        self._remember(query.table, known, reading.known)
         schema = Schema(reading.columns)
         return Frame(reading.data, schema, name=query.dataset, meta=Meta(notices=reading.notices))
 
@@ -156,19 +154,6 @@ class FilesSource(DataSource):
         Errors: SourceError when there is no file.
         """
         return (await self._find(query)).token
-
-    def validators(self, table: str) -> tuple[SchemaValidator, ...]:
-        """A check against the frame's own schema.
-
-        A narrowed frame has fewer columns than were declared, and `collect` has refused data that lacks any.
-        """
-        return (SchemaValidator(()),)
-
-    def schema(self, table: str) -> Schema | None:
-        """The declared schema, or the one that was inferred at the first reading."""
-        declared = super().schema(table)
-        known = self._known.get(table)
-        return declared if declared or not known else Schema(known.columns)
 
     async def ping(self) -> Ping:
         """Whether every dataset has files; one whose path needs parameters is left out."""
@@ -220,11 +205,6 @@ class FilesSource(DataSource):
     @property
     def _cap_bytes(self) -> int:
         return self.tools.limits.max_bytes * CAP_RATIO
-
-    def _keep(self, table: str, before: Known | None, reading: Reading) -> None:
-        # Of two first readings at once the first to end publishes its columns.
-        if reading.known is not None and self._known.get(table) is before:
-            self._known[table] = reading.known
 
     def _place(self, spec: DatasetSpec) -> Place:
         assert isinstance(self.options, FilesOptions)  # noqa: S101

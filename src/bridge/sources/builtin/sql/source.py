@@ -11,7 +11,8 @@ from bridge.errors import BridgeError
 from bridge.model.frame import Frame, Meta
 from bridge.model.query import Query
 from bridge.model.schema import Schema
-from bridge.sources.base import DatasetSpec, DataSource, Options, Ping, Tools
+from bridge.sources.base import DatasetSpec, Options, Ping, Tools
+from bridge.sources.builtin.reading import ReadingSource
 from bridge.sources.builtin.sql.duckdb_engine import DuckdbEngine
 from bridge.sources.builtin.sql.engine import Engine, FarColumn
 from bridge.sources.builtin.sql.inferred import Known
@@ -19,10 +20,9 @@ from bridge.sources.builtin.sql.options import SqlDataset, SqlOptions
 from bridge.sources.builtin.sql.place import FilePlace, Place, System, read_place
 from bridge.sources.builtin.sql.plan import compile_plan
 from bridge.sources.builtin.sql.postgres_engine import PostgresEngine
-from bridge.sources.builtin.sql.reading import Connections, Job, Reading, read, version_of
+from bridge.sources.builtin.sql.reading import Connections, Job, read, version_of
 from bridge.sources.builtin.sql.runner import MAX_THREADS, Runner
 from bridge.sources.builtin.sql.sqlite_engine import SqliteEngine
-from bridge.sources.checks import SchemaValidator
 
 # Values unfold in memory: what is read may be this many times an answer.
 CAP_RATIO = 4
@@ -30,13 +30,12 @@ CAP_RATIO = 4
 PROBE_S = 5.0
 
 
-class SqlSource(DataSource):
+class SqlSource(ReadingSource[Known]):
     """Tables and queries of a SQLite, DuckDB or PostgreSQL database, for reading only."""
 
     kind: ClassVar[str] = "sql"
     SourceOptions = SqlOptions
     DatasetOptions = SqlDataset
-    infers_schema: ClassVar[bool] = True
 
     def __init__(self, name: str, options: Options, datasets: Mapping[str, DatasetSpec], tools: Tools) -> None:
         super().__init__(name, options, datasets, tools)
@@ -49,7 +48,6 @@ class SqlSource(DataSource):
         self._connections = Connections(self._engine, MAX_THREADS)
         self._runner = Runner(name)
         self._far: dict[str, tuple[FarColumn, ...]] = {}
-        self._known: dict[str, Known] = {}
 
     async def aclose(self) -> None:
         """Interrupts what runs and closes the connections."""
@@ -76,7 +74,8 @@ class SqlSource(DataSource):
             # The database may have been changed: the next question looks at the columns anew.
             self._far.pop(query.table, None)
             raise
-        self._keep(query.table, known, reading)
+        self._far[query.table] = reading.far
+        self._remember(query.table, known, reading.known)
         meta = Meta(notices=reading.notices, executed=reading.executed)
         return Frame(reading.data, Schema(reading.columns), name=query.dataset, meta=meta)
 
@@ -92,12 +91,6 @@ class SqlSource(DataSource):
             deadline_s=self._deadline_s,
         )
 
-    def _keep(self, table: str, before: Known | None, reading: Reading) -> None:
-        self._far[table] = reading.far
-        # Of two first readings at once the first to end publishes its columns.
-        if reading.known is not None and self._known.get(table) is before:
-            self._known[table] = reading.known
-
     async def fingerprint(self, query: Query) -> str | None:
         """Changes when the database file is written; None for a server, and for queries that read the clock.
 
@@ -106,19 +99,6 @@ class SqlSource(DataSource):
         if self._plans[query.table].is_volatile or self._engine.system is System.POSTGRES:
             return None
         return await self._runner.run(lambda handle: self._engine.fingerprint(), self._deadline_s)
-
-    def validators(self, table: str) -> tuple[SchemaValidator, ...]:
-        """A check against the frame's own schema.
-
-        A narrowed frame has fewer columns than were declared, and `collect` has refused data that lacks any.
-        """
-        return (SchemaValidator(()),)
-
-    def schema(self, table: str) -> Schema | None:
-        """The declared schema, or the one that was inferred at the first reading."""
-        declared = super().schema(table)
-        known = self._known.get(table)
-        return declared if declared or not known else Schema(known.columns)
 
     async def ping(self) -> Ping:
         """Whether a new connection can be made, and what the database calls itself."""
