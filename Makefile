@@ -44,7 +44,7 @@ docs: $(VENV)/dev.done ## the generated pages under docs/
 # Needs uv; writes locks that name no index.
 lock:
 	uv pip compile --universal --generate-hashes --no-header --no-annotate --python-version 3.11 \
-	  pyproject.toml --extra demo --extra speed --group build -o requirements.lock
+	  pyproject.toml --extra demo --extra lake --extra speed --group build -o requirements.lock
 	uv pip compile --universal --generate-hashes --no-header --no-annotate --python-version 3.11 \
 	  pyproject.toml --all-extras --group dev -o requirements-dev.lock
 	echo 'mlflow>=3,<4' | uv pip compile --universal --generate-hashes --no-header --no-annotate \

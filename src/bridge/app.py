@@ -6,7 +6,7 @@ import asyncio
 import logging
 import os
 import random
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,19 +17,29 @@ from aiohttp import web
 from bridge import __version__
 from bridge.edge.cache import Cache
 from bridge.edge.meters import Meters
+from bridge.edge.openlineage import FileSink, HttpSink, Outbox
 from bridge.edge.upstream import UpstreamPool
 from bridge.errors import SettingsError
 from bridge.model.clock import Clock, SystemClock
 from bridge.model.frame import Frame, Held
-from bridge.settings import DatasetSettings, LimitSettings, Loaded, load_settings
+from bridge.settings import DatasetSettings, HistorySettings, LimitSettings, Loaded, load_settings
 from bridge.sources.ask import Desk
 from bridge.sources.base import Limits, Tools
+from bridge.sources.history.history import History
+from bridge.sources.history.proof import history_problems
+from bridge.sources.history.recorder import Recorder
+from bridge.sources.history.store import Store
 from bridge.sources.keeper import Kit
+from bridge.sources.lineage_events import LineageEvents
+from bridge.sources.openlineage import Teller
 from bridge.sources.poller import Poller
 from bridge.sources.proof import step_problems
+from bridge.sources.quality.proof import check_problems
 from bridge.sources.registry import (
     DatasetConfig,
+    DatasetEntry,
     Freshness,
+    Keeping,
     Plugin,
     Poll,
     Registry,
@@ -58,6 +68,24 @@ class World:
     meters: Meters = field(default_factory=lambda: Meters(__version__))
     plugins: Mapping[str, Plugin] = field(default_factory=discover)
     state: RunState = field(default_factory=RunState)
+    _stores: dict[Path, Store] = field(default_factory=dict)
+
+    @asynccontextmanager
+    async def histories(self, data_dir: Path, entries: Iterable[DatasetEntry]) -> AsyncIterator[dict[str, History]]:
+        """The histories of these datasets; the folder is held until the last house that uses it is closed.
+
+        Errors: StoreHeld when another process has the folder; StoreError.
+        """
+        kept = [entry for entry in entries if entry.history is not None]
+        if not kept:
+            yield {}
+            return
+        store = self._stores.setdefault(data_dir, Store(data_dir, self.clock))
+        found = await store.open(kept)
+        try:
+            yield found
+        finally:
+            await store.close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +134,13 @@ def _dataset(given: DatasetSettings) -> DatasetConfig:
         freshness,
         given.steps,
         Poll(given.poll.every_s, given.poll.window_s) if given.poll else None,
+        given.checks,
+        _keeping(given.history) if given.history else None,
     )
+
+
+def _keeping(given: HistorySettings) -> Keeping:
+    return Keeping(given.keep_s, given.every_s, given.window_s, given.max_bytes, given.time)
 
 
 def limits_of(given: LimitSettings) -> Limits:
@@ -123,7 +157,7 @@ def build_sources(loaded: Loaded, world: World) -> Sources:
     tools = Tools(pool.upstream, world.clock, loaded.base_dir, limits_of(loaded.settings.limits))
     configs = source_configs(loaded)
     registry, problems = build(configs, world.plugins, tools)
-    problems += step_problems(configs, registry)
+    problems += [*step_problems(configs, registry), *check_problems(configs, registry), *history_problems(configs)]
     if problems:
         raise SettingsError([loaded.problem(problem.loc, problem.text) for problem in problems])
     return Sources(registry, pool, tools)
@@ -134,9 +168,25 @@ def build_cache(loaded: Loaded, world: World) -> Cache:
     return Cache.in_memory(max_bytes=loaded.settings.limits.cache_bytes, size_of=size_of, clock=world.clock)
 
 
-def build_desk(sources: Sources, world: World, cache: Cache) -> Desk:
+def build_events(loaded: Loaded, sources: Sources, world: World) -> LineageEvents | None:
+    """What tells others where data comes from; None where the settings name nobody."""
+    given = loaded.settings.lineage.events
+    sink: FileSink | HttpSink
+    if given.file is not None:
+        sink = FileSink(given.file)
+    elif given.url is not None:
+        far = sources.pool.upstream(given.url, allow_private=given.allow_private)
+        sink = HttpSink(far, given.token.get_secret_value() if given.token else None)
+    else:
+        return None
+    outbox = Outbox(sink, world.meters, jitter=random.random)
+    teller = Teller(given.namespace, __version__)
+    return LineageEvents(outbox, teller, world.clock, every_s=given.every_s, randomness=os.urandom)
+
+
+def build_desk(sources: Sources, world: World, cache: Cache, events: LineageEvents | None = None) -> Desk:
     """Where questions are asked."""
-    kit = Kit(cache, world.clock, world.meters, sources.tools.limits, jitter=random.random)
+    kit = Kit(cache, world.clock, world.meters, sources.tools.limits, jitter=random.random, events=events)
     return Desk(sources.registry, kit)
 
 
@@ -149,7 +199,8 @@ def create_app(loaded: Loaded, world: World, cache: Cache | None = None) -> web.
     settings = loaded.settings
     sources = build_sources(loaded, world)
     cache = cache or build_cache(loaded, world)
-    desk = build_desk(sources, world, cache)
+    events = build_events(loaded, sources, world)
+    desk = build_desk(sources, world, cache, events)
     app = web.Application(middlewares=[guard])
     app[CONFIG] = WebConfig(
         public_url=str(settings.server.public_url),
@@ -164,16 +215,22 @@ def create_app(loaded: Loaded, world: World, cache: Cache | None = None) -> web.
     app[DESK], app[CACHE], app[METERS], app[CLOCK] = desk, cache, world.meters, world.clock
     app[ROUTES], app[STATE] = TABLE, world.state
     mount(app)
-    app.cleanup_ctx.append(_sources_ctx(sources, desk, world))
+    app.cleanup_ctx.append(_sources_ctx(sources, desk, world, settings.data_dir, events))
     return app
 
 
-def _sources_ctx(sources: Sources, desk: Desk, world: World) -> Callable[[web.Application], AsyncIterator[None]]:
+def _sources_ctx(
+    sources: Sources, desk: Desk, world: World, data_dir: Path, events: LineageEvents | None
+) -> Callable[[web.Application], AsyncIterator[None]]:
     async def run(_: web.Application) -> AsyncIterator[None]:
-        async with sources.running():
+        async with sources.running(), world.histories(data_dir, sources.registry.datasets.values()) as histories:
+            desk.remember(histories)
             world.meters.watch(desk.statuses)
+            world.meters.watch_checks(desk.check_statuses)
             poller = Poller(desk, world.clock, world.meters, jitter=random.random)
-            tasks = [asyncio.create_task(poller.run()), asyncio.create_task(desk.prove())]
+            recorder = Recorder(desk, world.clock, world.meters, jitter=random.random)
+            works = [poller.run(), recorder.run(), desk.prove(), *([events.run()] if events else [])]
+            tasks = [asyncio.create_task(work) for work in works]
             try:
                 yield
             finally:

@@ -7,6 +7,7 @@ BridgeError
 ├── AnswerTooLarge
 ├── SourceError ─ UpstreamTimeout, UpstreamUnavailable, UpstreamRefused, NeedsAuth, DataMissing,
 │                 UpstreamTooLarge, UpstreamInvalid, AddressRefused, SchemaMismatch, BreakerOpen, PluginFailed
+├── StoreError ─ StoreHeld, StoreNewer, StoreBroken
 ├── NotReady
 └── SettingsError
 """
@@ -225,6 +226,8 @@ class SchemaMismatch(SourceError):
     """The far data no longer has the columns its dataset publishes."""
 
     code, retry = "schema_mismatch", Retry.NEVER
+    # What the checks found, where one of them refused it: `Finding` values, which this module does not know.
+    findings: tuple[object, ...] = ()
 
 
 class StepMisfit(SchemaMismatch):
@@ -237,6 +240,18 @@ class StepMisfit(SchemaMismatch):
         self.dataset, self.text, self.loc = dataset, text, loc
 
 
+class HeldBack(SchemaMismatch):
+    """A quality check keeps the data from its consumers."""
+
+    code = "held_back"
+
+
+class SchemaChanged(SchemaMismatch):
+    """The dataset publishes other columns than its history was recorded with, and nobody has said what that means."""
+
+    code = "schema_changed"
+
+
 class BreakerOpen(SourceError):
     """The source failed too often; it is left alone for a while."""
 
@@ -247,6 +262,34 @@ class PluginFailed(SourceError):
     """A source plug-in could not be loaded, or raised an error that is none of these."""
 
     code, retry = "plugin_failed", Retry.NEVER
+
+
+class StoreError(BridgeError):
+    """What bridge keeps in its own folder could not be read or written."""
+
+    code, status, retry = "store_failed", 503, Retry.LATER
+
+
+class StoreHeld(StoreError):
+    """Another process works on the folder; `pid` is its number, None where it is not known."""
+
+    code = "store_held"
+
+    def __init__(self, message: str, *, pid: int | None = None, remedy: str = "") -> None:
+        super().__init__(message, remedy=remedy)
+        self.pid = pid
+
+
+class StoreNewer(StoreError):
+    """What is kept there was written by a newer version of bridge; it is left as it is."""
+
+    code, retry = "store_newer", Retry.NEVER
+
+
+class StoreBroken(StoreError):
+    """What is kept there cannot be read any more; it is left as it is."""
+
+    code, retry = "store_broken", Retry.NEVER
 
 
 class SettingsError(BridgeError):

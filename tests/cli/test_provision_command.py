@@ -8,13 +8,15 @@ from pathlib import Path
 import pytest
 from tests.cli.rig import settings
 
-from servers.boards import BOARD, invoke, panels
+from servers.boards import BOARD, STATUS_BOARD, invoke, panels
 
 NAMES = [
     "provisioning/datasources/bridge-infinity.yaml",
     "provisioning/dashboards/bridge.yaml",
     BOARD,
+    STATUS_BOARD,
 ]
+STATE = "/State of this data"
 DOWN = """
       - {name: gone, retries: 0, options: {path: none.csv}}
 """
@@ -32,13 +34,13 @@ def words(config: str, *more: str) -> list[str]:
     return ["--config", config, "--into", str(Path(config).parent / "g"), *more]
 
 
-def test_it_writes_three_files_and_says_so(config: str) -> None:
+def test_it_writes_four_files_and_says_so(config: str) -> None:
     code, out, err = invoke(*words(config))
     folder = Path(config).parent / "g"
     assert (code, err) == (0, "")
     assert out.splitlines() == [f"{folder / name}: written" for name in NAMES]
     assert "url: http://bridge:8000\n" in (folder / NAMES[0]).read_text()
-    assert list(panels(json.loads((folder / BOARD).read_text()))) == ["lab/runs"]
+    assert list(panels(json.loads((folder / BOARD).read_text()))) == [STATE, "lab/runs"]
 
 
 def test_the_same_settings_give_the_same_files(config: str) -> None:
@@ -53,13 +55,13 @@ def test_the_same_settings_give_the_same_files(config: str) -> None:
 
 def test_check_writes_nothing_and_names_what_would_change(config: str) -> None:
     code, out, _ = invoke(*words(config, "--check"))
-    assert (code, [line.rpartition(": ")[2] for line in out.splitlines()]) == (1, ["missing"] * 3)
+    assert (code, [line.rpartition(": ")[2] for line in out.splitlines()]) == (1, ["missing"] * 4)
     assert not (Path(config).parent / "g").exists()
     invoke(*words(config))
     assert invoke(*words(config, "--check"))[0] == 0
     code, out, _ = invoke(*words(config, "--check", "--url", "http://other:8000", "--json"))
     states = {item["path"].rpartition("/g/")[2]: item["state"] for item in json.loads(out)["files"]}
-    assert (code, states) == (1, {NAMES[0]: "differs", NAMES[1]: "unchanged", NAMES[2]: "unchanged"})
+    assert (code, states) == (1, {NAMES[0]: "differs", **dict.fromkeys(NAMES[1:], "unchanged")})
     assert "bridge:8000" in (Path(config).parent / "g" / NAMES[0]).read_text()
 
 
@@ -85,7 +87,7 @@ def test_a_dataset_whose_source_is_down_is_told_and_left_out(config: str) -> Non
     assert "lab.gone is left out: " in err
     assert "none.csv" in err
     board = json.loads((Path(config).parent / "g" / BOARD).read_text())
-    assert list(panels(board)) == ["lab/runs"]
+    assert list(panels(board)) == [STATE, "lab/runs"]
     code, out, err = invoke(*words(config, "--skip-failing", "--json"))
     assert (code, err) == (0, "")
     assert [item["dataset"] for item in json.loads(out)["left_out"]] == ["lab.gone"]

@@ -11,7 +11,7 @@ from prometheus_client import generate_latest
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
-from bridge.edge.meters import MAX_PANELS, DatasetStatus, Meters
+from bridge.edge.meters import MAX_CHECK_VALUES, MAX_PANELS, CheckStatus, DatasetStatus, Meters
 
 
 @pytest.fixture
@@ -127,6 +127,29 @@ def test_each_state_has_its_numbers(
     assert value(meters, "bridge_breaker_open", **labels) == opened
 
 
+# Quality checks
+
+
+def test_findings_that_stand_and_numbers_that_were_measured_are_read_when_asked_for(meters: Meters) -> None:
+    meters.watch_checks(lambda: [CheckStatus("old.runs", {("rows", "warn"): 1}, {("rows", ""): 1.0})])
+    meters.watch_checks(
+        lambda: [
+            CheckStatus("lab.runs", {("complete", "block"): 2}, {("complete", "accuracy"): 0.25, ("rows", ""): 4})
+        ]
+    )
+    labels = {"dataset": "lab.runs", "check": "complete"}
+    assert value(meters, "bridge_findings_active", **labels, level="block") == 2
+    assert value(meters, "bridge_check_value", **labels, column="accuracy") == 0.25
+    assert value(meters, "bridge_check_value", dataset="lab.runs", check="rows", column="") == 4
+    assert b"old.runs" not in generate_latest(meters.registry)
+
+
+def test_datasets_of_thousands_of_columns_leave_room_in_the_scrape(meters: Meters) -> None:
+    wide = {("complete", f"c{number}"): 0.0 for number in range(MAX_CHECK_VALUES - 1)}
+    meters.watch_checks(lambda: [CheckStatus(f"lab.{name}", {}, wide) for name in "abc"])
+    assert generate_latest(meters.registry).count(b"bridge_check_value{") == MAX_CHECK_VALUES
+
+
 # The service
 
 
@@ -165,7 +188,18 @@ def full(meters: Meters) -> Meters:
     meters.rows.labels("lab.runs").inc(10)
     meters.panel('a"\\\n', "1", 0.1)
     meters.panel("abc", "1", 0.1)
+    meters.lineage_events.labels("sent").inc()
     meters.reloads.labels("ok").inc()
+    meters.findings.labels("lab.runs", "complete", "warn").inc()
+    meters.watch_checks(
+        lambda: [
+            CheckStatus(
+                "lab.runs",
+                {("complete", "warn"): 2, ("truth", "block"): 1},
+                {("complete", 'a"\\\n'): 0.5, ("rows", ""): 3.0},
+            )
+        ]
+    )
     meters.watch(
         lambda: [
             DatasetStatus("lab.runs", "ok", age_s=1.0),

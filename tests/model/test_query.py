@@ -22,9 +22,9 @@ QUERY = Query(
 )
 
 
-def test_a_dataset_name_is_source_dot_table() -> None:
+def test_a_dataset_name_is_source_dot_table_and_a_system_dataset_has_no_source() -> None:
     assert (QUERY.source, QUERY.table) == ("digits", "runs")
-    assert (Query("digits").source, Query("digits").table) == ("digits", "")
+    assert (Query("_status").source, Query("_status").table) == ("", "_status")
 
 
 def test_a_parameter_that_was_not_given_has_no_values() -> None:

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.model.frame import Frame, Meta
+from bridge.model.frame import Frame, Meta, Notice
 from bridge.model.render import (
     answer_bytes_estimate,
     arrow_bytes,
@@ -115,8 +115,14 @@ def test_decimals_are_sent_as_numbers() -> None:
 
 @pytest.mark.parametrize("cursor", ["", "eyJvIjoxMDB9", 'a"b'])
 def test_a_page_always_has_its_rows_and_a_cursor(cursor: str) -> None:
-    assert strict(page_json(table(ROW), cursor)) == {"rows": [as_object(ROW)], "next_cursor": cursor}
-    assert strict(page_json(table(), cursor)) == {"rows": [], "next_cursor": cursor}
+    rest = {"next_cursor": cursor, "stale": False, "notices": []}
+    assert strict(page_json(table(ROW), cursor)) == {"rows": [as_object(ROW)], **rest}
+    assert strict(page_json(table(), cursor)) == {"rows": [], **rest}
+
+
+def test_a_page_says_when_its_rows_are_the_last_good_ones() -> None:
+    found = strict(page_json(table(ROW).note(Notice("warning", "10 s old"), stale=True), ""))
+    assert (found["stale"], found["notices"]) == (True, [{"severity": "warning", "text": "10 s old"}])
 
 
 def test_wire_frames_are_an_array_in_the_order_given() -> None:

@@ -62,7 +62,7 @@ async def test_every_panel_has_rows_and_no_error(start: Start, session: aiohttp.
     infinity, view = Infinity(bridge.url, session), view_of(board, model_file="svm")
     found = panels(board)
     assert sorted(panel["type"] for panel in found.values()) == [
-        *("logs", "nodeGraph", "table", "table", "table", "table"),
+        *("logs", "nodeGraph", "table", "table", "table", "table", "table"),
         *("timeseries", "timeseries", "timeseries", "timeseries"),
     ]
     for name, panel in found.items():
@@ -272,6 +272,7 @@ async def test_the_demos_dashboard_shows_what_its_container_says(
     infinity, view = Infinity(bridge.url, session), opened(board, now_ms - 6 * 3_600_000, now_ms + 1_000)
     found = panels(board)
     assert list(found) == [
+        "/State of this data",
         *("digits/runs: accuracy, f1_macro", "digits/runs: duration_s", "digits/runs: rows"),
         *("digits/curves: train_accuracy, validation_accuracy", "digits/curves: loss", "digits/curves: rows"),
         *("digits/confusion", "digits/events", "digits/lineage", "samples/iris"),

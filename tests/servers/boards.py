@@ -14,6 +14,7 @@ from bridge.cli import app
 from servers.infinity import Chosen, Frame, Infinity, View
 
 BOARD = "dashboards/bridge-datasets.json"
+STATUS_BOARD = "dashboards/bridge-status.json"
 
 
 def invoke(*words: str) -> tuple[int, str, str]:
@@ -23,12 +24,12 @@ def invoke(*words: str) -> tuple[int, str, str]:
     return done.exit_code, done.stdout, done.stderr
 
 
-async def provisioned(config: Path, into: Path, *words: str, code: int = 0) -> dict[str, Any]:
-    """The dashboard that the command writes."""
+async def provisioned(config: Path, into: Path, *words: str, code: int = 0, board: str = BOARD) -> dict[str, Any]:
+    """The dashboard that the command writes; that of all datasets, unless another is named."""
     done = await asyncio.to_thread(invoke, "--config", str(config), "--into", str(into), *words)
     assert done[0] == code, done
-    board: dict[str, Any] = json.loads((into / BOARD).read_text(encoding="utf-8"))
-    return board
+    found: dict[str, Any] = json.loads((into / board).read_text(encoding="utf-8"))
+    return found
 
 
 def panels(board: dict[str, Any]) -> dict[str, dict[str, Any]]:

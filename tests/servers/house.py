@@ -25,6 +25,8 @@ NOW = datetime(2026, 1, 31, 12, 0, tzinfo=UTC)
 START = datetime(2026, 1, 31, 10, 0, tzinfo=UTC)
 MODELS = ("svm", "mlp", "knn")
 SIZES = (10, 20)
+# The datasets that tell of the others.
+SYSTEM = ["_status", "_findings", "_lineage", "_lineage_edges"]
 
 
 def ms(instant: datetime) -> int:

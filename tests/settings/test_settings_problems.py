@@ -18,7 +18,7 @@ BEYOND = (
     "listens beyond this machine, which needs credentials (`access`), and this version of bridge does not serve them "
     "(use 127.0.0.1)"
 )
-TOP = "server, data_dir, limits, sources, upstreams, grafana, access, embeds, services, jobs"
+TOP = "server, data_dir, limits, sources, lineage, upstreams, grafana, access, embeds, services, jobs"
 
 SHAPE = {
     "unknown section": ("servr: {}", "bridge.yaml:1:1: servr: is no known key (did you mean `server`?)"),
@@ -351,7 +351,35 @@ SOURCES = {
         dataset("poll: {every_s: 0}"),
         f"bridge.yaml:6:12: {IN}.poll.every_s: must be at least 1, not 0",
     ),
-    "checks": (dataset("checks: [{unique: a}]"), f"bridge.yaml:6:5: {IN}.checks: {UNSERVED}"),
+    "a check with two keys": (
+        dataset("checks: [{rows: 1, gaps: 60}]"),
+        f"bridge.yaml:6:14: {IN}.checks[0]: a check has exactly one key beside `level` and `name`, this one has "
+        "gaps, rows",
+    ),
+    "an unknown check": (
+        dataset("checks: [{uniqe: a}]"),
+        f"bridge.yaml:6:15: {IN}.checks[0].uniqe: is no known key (did you mean `unique`?)",
+    ),
+    "an unknown key of a check": (
+        dataset("checks: [{range: {column: a, minimum: 1}}]"),
+        f"bridge.yaml:6:34: {IN}.checks[0].range.minimum: is no known key (did you mean `min`?)",
+    ),
+    "an unknown level": (
+        dataset("checks: [{rows: 1, level: error}]"),
+        f"bridge.yaml:6:24: {IN}.checks[0].level: must be 'info', 'warn' or 'block', not 'error'",
+    ),
+    "a share that is none": (
+        dataset("checks: [{complete: {max_null_ratio: 5}}]"),
+        f"bridge.yaml:6:26: {IN}.checks[0].complete.max_null_ratio: must be at most 1, not 5",
+    ),
+    "a range without an edge": (
+        dataset("checks: [{range: {column: a}}]"),
+        f"bridge.yaml:6:15: {IN}.checks[0].range: say `min`, `max` or both",
+    ),
+    "a name of two checks": (
+        dataset("checks: [{rows: 1, name: size}, {rows: 2}, {rows: 3}, {rows: 4, name: size}]"),
+        f"bridge.yaml:6:69: {IN}.checks[3].name: `size` stands twice in checks (rename one)",
+    ),
     "history": (dataset("history: {keep: 30d}"), f"bridge.yaml:6:5: {IN}.history: {UNSERVED}"),
 }
 

@@ -36,7 +36,7 @@ from bridge.model.schema import Schema
 from bridge.model.span import EARLIEST, EPOCH, LATEST, Span
 from bridge.settings import load_settings
 from bridge.sources.base import DataSource
-from bridge.sources.keeper import FAILURES, MAX_OWN_BREAKERS
+from bridge.sources.guards import FAILURES, MAX_OWN
 from bridge.sources.leash import MAX_STRAYS
 from bridge.sources.registry import Plugin, SourceConfig, discover
 from support import (
@@ -577,8 +577,8 @@ async def test_when_the_source_is_down_the_last_good_answer_is_given_and_says_so
         "warning: GET http://far: cannot connect. Shown is the last good answer, 42 s old "
         "(2026-01-31 12:00:00 UTC). Check that the server runs"
     ]
-    assert frame.meta.custom == {
-        "lineage": {"source": "lab", "kind": "stub", "adapter": "1"},
+    assert frame.meta.custom["lineage"]["fetched_at"] == T0.isoformat()
+    assert {key: value for key, value in frame.meta.custom.items() if key != "lineage"} == {
         "stale": True,
         "age_s": 42.0,
         "last_updated": "2026-01-31T12:00:00+00:00",
@@ -834,14 +834,14 @@ async def test_a_frame_held_back_by_its_checks_never_replaces_the_last_good_one(
     assert (await ask(rig)).data["value"].to_list() == [1.0, 2.0, 3.0]
 
 
-async def test_warnings_of_checks_are_shown_and_information_is_not() -> None:
+async def test_findings_of_checks_are_shown_by_their_level() -> None:
     class Careful(StubSource):
         def validate(self, frame: Frame) -> ValidationResult:
             levels = ((Level.WARN, "half of it is null"), (Level.INFO, "seen"))
             return ValidationResult(tuple(Finding("nulls", level, text) for level, text in levels))
 
     rig = make_desk(plugins={"stub": Plugin("stub", "tests", Careful)})
-    assert texts(await ask(rig)) == ["warning: half of it is null"]
+    assert texts(await ask(rig)) == ["warning: half of it is null", "info: seen"]
 
 
 async def test_the_plugin_s_transform_comes_before_its_checks_and_cannot_rename_the_dataset() -> None:
@@ -1133,7 +1133,7 @@ async def test_only_so_many_questions_have_a_breaker_of_their_own() -> None:
     rig = make_desk()
     bad = replace(Q, params=(("run", ("bad",)),))
     await refused(rig, bad)
-    for number in range(MAX_OWN_BREAKERS):
+    for number in range(MAX_OWN):
         await refused(rig, replace(Q, params=(("run", (str(number),)),)), times=1)
     assert (await rig.keeper().get(bad)).rows == len(ROWS)
 

@@ -20,7 +20,7 @@ from bridge.errors import (
     UpstreamUnavailable,
 )
 from bridge.model.filters import Filter, Op
-from bridge.model.frame import Frame, Meta
+from bridge.model.frame import Frame
 from bridge.model.query import Query
 from bridge.model.schema import Column, ColumnType, Param, Role
 from bridge.sources.registry import DatasetConfig, SourceConfig
@@ -188,22 +188,6 @@ async def test_an_other_dataset_that_never_answered_is_named_in_the_error() -> N
     with pytest.raises(NeedsAuth, match="HTTP 401"):
         await rows(rig)
     assert rig.keeper().status().state == "needs_auth"
-
-
-async def test_where_an_answer_came_from_stands_in_its_lineage_with_its_parents() -> None:
-    rig = joined()
-    rig.source().data = replace(frame_of(), meta=Meta(custom={"far_version": "2.0", "kept": 1}))
-    frame = await rig.desk.rows(Query("lab.runs"))
-    assert frame.meta.custom == {
-        "kept": 1,
-        "lineage": {
-            "source": "lab",
-            "kind": "stub",
-            "adapter": "1",
-            "far_version": "2.0",
-            "parents": [{"dataset": "other.owners", "source": "other", "kind": "stub", "adapter": "1"}],
-        },
-    }
 
 
 async def test_a_union_over_other_spans_is_another_question() -> None:

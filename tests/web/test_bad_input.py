@@ -349,7 +349,7 @@ async def test_bytes_that_are_no_request_are_400(bridge: House, sent: bytes) -> 
         ".runs",
         "lab.",
         "%0d%0aX-Evil:1",
-        "_findings",
+        "_finding",
         "LAB.RUNS",
         "%ff%fe",
         "x" * 60_000,

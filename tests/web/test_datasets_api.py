@@ -13,7 +13,7 @@ import polars as pl
 import pytest
 
 from servers.far import far, js
-from servers.house import FILES, START, YAML, House, Reply, Start, go_query, ms, runs
+from servers.house import FILES, START, SYSTEM, YAML, House, Reply, Start, go_query, ms, runs
 
 RUNS = "/api/v1/datasets/lab.runs"
 FORMATS = ("rows", "page", "frame", "csv", "ndjson", "arrow")
@@ -38,7 +38,7 @@ async def test_rows_are_a_bare_array_in_time_order(bridge: House) -> None:
 
 async def test_a_page_has_rows_and_an_empty_cursor_at_its_end(bridge: House) -> None:
     reply = await bridge.get(RUNS, {"format": "page"})
-    assert reply.json == {"rows": runs(), "next_cursor": ""}
+    assert reply.json == {"rows": runs(), "next_cursor": "", "stale": False, "notices": []}
 
 
 async def test_frames_have_the_ref_id_and_shape_asked_for(bridge: House) -> None:
@@ -289,7 +289,7 @@ async def test_an_empty_result_is_typed(bridge: House) -> None:
     assert await rows(bridge, name="lab.empty") == []
     assert await rows(bridge, {"model": "nobody"}) == []
     page = (await bridge.get(RUNS, {"model": "nobody", "format": "page"})).json
-    assert page == {"rows": [], "next_cursor": ""}
+    assert page == {"rows": [], "next_cursor": "", "stale": False, "notices": []}
     text = (await bridge.get(RUNS, {"model": "nobody", "format": "csv"})).text
     assert text == "time,model,size,accuracy,loss,note\r\n"
     arrow = (await bridge.get("/api/v1/datasets/lab.empty", {"format": "arrow"})).body
@@ -578,7 +578,8 @@ async def test_the_list_of_datasets_says_how_each_is_doing(bridge: House) -> Non
     await rows(bridge)
     await bridge.get("/api/v1/datasets/lab.missing")
     found = {item["name"]: item for item in (await bridge.get("/api/v1/datasets")).json["datasets"]}
-    assert len(found) == 10
+    assert [name for name, item in found.items() if item["system"]] == SYSTEM
+    assert len(found) == 10 + len(SYSTEM)
     assert found["lab.runs"]["state"] == "ok"
     assert found["lab.runs"]["rows"] == 12
     assert found["lab.runs"]["href"] == RUNS

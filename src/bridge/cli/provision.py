@@ -47,12 +47,12 @@ def infinity(  # noqa: PLR0913, PLR0917 each is an option of the command line
     ] = False,
     as_json: Annotated[bool, JSON_OPTION] = False,
 ) -> None:
-    """Write an Infinity datasource and a dashboard over all datasets of a settings file."""
+    """Write an Infinity datasource, a dashboard over all datasets of a settings file, and one of their state."""
     try:
         loaded = load_settings(config, env=os.environ)
         to = _target(loaded, url, uid, dashboards_path)
-        datasets, failures = asyncio.run(_described(loaded))
-        files = documents(Catalogue(datasets), to)
+        datasets, system, failures = asyncio.run(_described(loaded))
+        files = documents(Catalogue(datasets), to, system)
         states = compared(files, into) if check else write(files, into, force=force)
     except BridgeError as error:
         fail(error)
@@ -68,8 +68,8 @@ def _target(loaded: Loaded, url: str | None, uid: str, dashboards_path: str) -> 
     return target(url or str(settings.server.public_url), uid, dashboards_path, wait_s)
 
 
-async def _described(loaded: Loaded) -> tuple[tuple[Dataset, ...], Failures]:
-    """Every dataset with the schema its source gives, in the order of the settings; and why some have none."""
+async def _described(loaded: Loaded) -> tuple[tuple[Dataset, ...], dict[str, Dataset], Failures]:
+    """Every dataset with its schema, in the order of the settings; those that tell of them; why some have none."""
     world = World()
     sources = build_sources(loaded, world)
     desk = build_desk(sources, world, build_cache(loaded, world))
@@ -87,7 +87,8 @@ async def _described(loaded: Loaded) -> tuple[tuple[Dataset, ...], Failures]:
 
             found = dict(zip(names, await asyncio.gather(*map(one, names)), strict=True))
     good = tuple(item for item in found.values() if isinstance(item, Dataset))
-    return good, {name: item for name, item in found.items() if isinstance(item, str)}
+    system = {name: await _dataset(desk, name) for name in desk.system}
+    return good, system, {name: item for name, item in found.items() if isinstance(item, str)}
 
 
 async def _dataset(desk: Desk, name: str) -> Dataset:

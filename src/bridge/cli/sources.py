@@ -12,7 +12,7 @@ from typing import Annotated, Any, TypeVar
 import typer
 
 from bridge.app import Sources, World, build_cache, build_desk, build_sources
-from bridge.cli import infer
+from bridge.cli import history, infer, lineage, migrate
 from bridge.cli.check import JSON_OPTION
 from bridge.cli.output import fail, json_text, progress, say, write_json, write_table
 from bridge.cli.serve import CONFIG_OPTION
@@ -29,6 +29,9 @@ from bridge.sources.stale import state_of
 
 app = typer.Typer(help="List, describe and try sources; write a new plug-in.", no_args_is_help=True)
 app.command("infer")(infer.infer)
+app.command("migrate")(migrate.migrate)
+app.command("lineage")(lineage.lineage)
+app.command("history")(history.history)
 T = TypeVar("T")
 
 

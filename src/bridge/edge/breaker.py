@@ -35,6 +35,8 @@ class Breaker:
         self._open_s = open_s
         self._max_open_s = max_open_s
         self._failed_at_s: deque[float] = deque(maxlen=failures)
+        self._failing = f"the far server failed {failures} times in a row"
+        self._why = ""
         self._open_until_s: float | None = None
         self._trips = 0
         self._probing = False
@@ -52,6 +54,14 @@ class Breaker:
     def retry_in_s(self) -> float:
         """Seconds until the next trial; 0 when requests may come."""
         return 0.0 if self._open_until_s is None else max(self._open_until_s - self._clock.monotonic_s(), 0.0)
+
+    def trip(self, why: str, trips: int = 0) -> None:
+        """Opens it for a reason that lies in what the far server answered; longer after `trips` such trials."""
+        self._why = why
+        pause_s = min(self._open_s * 2.0 ** min(trips, 32), self._max_open_s)
+        self._open_until_s = self._clock.monotonic_s() + pause_s * (1 - self._jitter() / 4)
+        self._probing = False
+        self._epoch += 1
 
     @asynccontextmanager
     async def guard(self) -> AsyncIterator[None]:
@@ -81,7 +91,7 @@ class Breaker:
         if state == "open" or self._probing:
             when = f"in {self.retry_in_s:.0f} s" if state == "open" else "right now, by another request"
             raise BreakerOpen(
-                f"the far server failed {self._failures} times in a row and is left alone; it is tried again {when}",
+                f"{self._why or self._failing} and is left alone; it is tried again {when}",
                 remedy="see the source's last error for the cause",
             )
         self._probing = True
@@ -100,7 +110,7 @@ class Breaker:
     def _close(self) -> None:
         self._failed_at_s.clear()
         if self._open_until_s is not None:
-            self._open_until_s, self._trips, self._probing = None, 0, False
+            self._open_until_s, self._trips, self._probing, self._why = None, 0, False, ""
             self._epoch += 1
 
     def _fail(self) -> None:

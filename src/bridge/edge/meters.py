@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 MAX_PANELS = 200
+# Numbers of checks in one scrape: a dataset may have thousands of columns, and each would be a series for good.
+MAX_CHECK_VALUES = 5_000
 _LABEL = re.compile(r"[\w.:-]{1,64}", re.ASCII)
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 25.0)
 
@@ -19,6 +21,8 @@ _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5
 class DatasetStatus:
     """How one dataset is doing, as of now.
 
+    Shape: `latency_s` is that of the last fetch, its quantiles are of the last fetches that are remembered;
+           the `findings_*` are those that still stand, by level; `history_*` is None where none is kept.
     Units: `age_s` seconds since the last good fetch; None before the first.
     """
 
@@ -32,6 +36,30 @@ class DatasetStatus:
     last_success: str | None = None
     rows: int | None = None
     latency_s: float | None = None
+    latency_p50_s: float | None = None
+    latency_p95_s: float | None = None
+    latency_p99_s: float | None = None
+    findings_info: int = 0
+    findings_warn: int = 0
+    findings_block: int = 0
+    history_rows: int | None = None
+    history_bytes: int | None = None
+    history_pending_rows: int | None = None
+    history_error: str | None = None
+    history_last: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CheckStatus:
+    """What the quality checks of one dataset found last.
+
+    Shape: `active` counts the findings that stand by check and level; `values` are the numbers that were measured, by
+           check and column, which is empty where the number is one of the whole dataset.
+    """
+
+    dataset: str
+    active: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    values: Mapping[tuple[str, str], float] = field(default_factory=dict)
 
 
 class Meters:
@@ -71,6 +99,15 @@ class Meters:
             ["dataset", "outcome"],
             registry=registry,
         )
+        self.samples = Counter(
+            "bridge_history_samples_total",
+            "Samples taken for a history, by outcome (ok or an error code).",
+            ["dataset", "outcome"],
+            registry=registry,
+        )
+        self.sampled_rows = Counter(
+            "bridge_history_rows_total", "Rows recorded in a history.", ["dataset"], registry=registry
+        )
         self.cache = Counter(
             "bridge_cache_requests_total",
             "Questions to the answer cache by result: hit, miss, renewed, stale or failed.",
@@ -90,6 +127,18 @@ class Meters:
             ["dashboard", "panel"],
             registry=registry,
         )
+        self.lineage_events = Counter(
+            "bridge_lineage_events_total",
+            "OpenLineage events by result: sent, dropped or failed.",
+            ["result"],
+            registry=registry,
+        )
+        self.findings = Counter(
+            "bridge_findings_total",
+            "Findings of quality checks by dataset, check and level, counted at each judgement.",
+            ["dataset", "check", "level"],
+            registry=registry,
+        )
         self.reloads = Counter(
             "bridge_config_reloads_total", "Settings reloads by outcome.", ["outcome"], registry=registry
         )
@@ -104,9 +153,14 @@ class Meters:
         self.in_flight.set_function(lambda: self.busy)
         self._statuses: Callable[[], Iterable[DatasetStatus]] = tuple
         registry.register(_StatusCollector(self._now, version))
+        self._checks: Callable[[], Iterable[CheckStatus]] = tuple
+        registry.register(_CheckCollector(self._checked))
 
     def _now(self) -> Iterable[DatasetStatus]:
         return self._statuses()
+
+    def _checked(self) -> Iterable[CheckStatus]:
+        return self._checks()
 
     def panel(self, dashboard: str, panel: str, seconds: float) -> None:
         """Adds a request to its panel's cost; clients set these names, so odd or surplus ones count as `other`."""
@@ -124,6 +178,10 @@ class Meters:
     def watch(self, statuses: Callable[[], Iterable[DatasetStatus]]) -> None:
         """From now on reads the datasets' state from `statuses` at each scrape."""
         self._statuses = statuses
+
+    def watch_checks(self, checks: Callable[[], Iterable[CheckStatus]]) -> None:
+        """From now on reads what the quality checks found from `checks` at each scrape."""
+        self._checks = checks
 
 
 class _StatusCollector(Collector):
@@ -152,3 +210,31 @@ class _StatusCollector(Collector):
             opened.add_metric(names, {"closed": 0.0, "half_open": 0.5}.get(status.breaker, 1.0))
         info = InfoMetricFamily("bridge_build", "The running version.", value={"version": self._version})
         return [up, age, stale, opened, info]
+
+
+class _CheckCollector(Collector):
+    """Findings that stand and numbers that were measured, read when asked: what is gone leaves no series behind."""
+
+    def __init__(self, checks: Callable[[], Iterable[CheckStatus]]) -> None:
+        self._checks = checks
+
+    def collect(self) -> Iterable[Metric]:
+        """One gauge family per fact."""
+        active = GaugeMetricFamily(
+            "bridge_findings_active",
+            "Findings of quality checks that stand.",
+            labels=["dataset", "check", "level"],
+        )
+        values = GaugeMetricFamily(
+            "bridge_check_value",
+            "What a quality check measured last: a share, seconds or a number; at most 5000 of them.",
+            labels=["dataset", "check", "column"],
+        )
+        left = MAX_CHECK_VALUES
+        for status in self._checks():
+            for (check, level), count in status.active.items():
+                active.add_metric([status.dataset, check, level], count)
+            for (check, column), value in list(status.values.items())[:left]:
+                values.add_metric([status.dataset, check, column], value)
+            left = max(0, left - len(status.values))
+        return [active, values]

@@ -18,13 +18,17 @@ class Level(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing a check found."""
+    """One thing a check found.
+
+    Shape: `value` is what was measured, such as the share of nulls, where there is a number to follow.
+    """
 
     check: str
     level: Level
     text: str
     column: str | None = None
     rows: int = 0
+    value: float | None = None
     details: Mapping[str, Any] = field(default_factory=dict)
 
 

@@ -3,12 +3,32 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass, replace
+from datetime import datetime
 from enum import StrEnum
 
 from bridge.model.filters import Filter
 from bridge.model.schema import Shape
-from bridge.model.span import Span
+from bridge.model.span import Span, parse_instant
+
+# The number of a sample, or an instant: what was recorded until then.
+AsOf = int | datetime
+
+
+_VERSION = re.compile(r"v(\d{1,15})", re.ASCII)
+
+
+def parse_as_of(text: str) -> AsOf | None:
+    """`v123` is a version, anything else an instant; None of an empty text.
+
+    Errors: BadQuery when it is neither.
+    """
+    text = text.strip()
+    if not text:
+        return None
+    version = _VERSION.fullmatch(text)
+    return int(version[1]) if version else parse_instant(text, name="as_of")
 
 
 class Agg(StrEnum):
@@ -33,7 +53,8 @@ class Query:
     """One question to one dataset.
 
     Shape: `columns` empty means all; `series` None means by the dataset's dimensions, empty means not split;
-           `adhoc` filters bind only where the dataset has their column, `filters` must bind.
+           `adhoc` filters bind only where the dataset has their column, `filters` must bind; `as_of` asks what
+           was recorded until a sample or an instant, None what is true now.
     Units: `step_ms` milliseconds; `max_points` points per series, None for full resolution.
     """
 
@@ -49,17 +70,18 @@ class Query:
     agg: Agg | None = None
     params: tuple[tuple[str, tuple[str, ...]], ...] = ()
     shape: Shape = Shape.AUTO
+    as_of: AsOf | None = None
     fresh: bool = False
 
     @property
     def source(self) -> str:
-        """The source's name: the part before the dot."""
-        return self.dataset.partition(".")[0]
+        """The source's name: the part before the dot; none of a system dataset."""
+        return self.dataset.rpartition(".")[0]
 
     @property
     def table(self) -> str:
-        """The dataset's name inside its source: the part after the dot."""
-        return self.dataset.partition(".")[2]
+        """The dataset's name inside its source: the part after the dot, all of a system dataset's name."""
+        return self.dataset.rpartition(".")[2]
 
     def param(self, name: str) -> tuple[str, ...]:
         """Values of one of the dataset's own parameters; empty when it was not given."""
@@ -75,7 +97,7 @@ class Query:
         span = (self.span.start.timestamp(), self.span.end.timestamp()) if self.span else None
         # Apart, not as text: `a = "x,y"` and `a = x or y` read the same but are two questions.
         filters = sorted((item.column, item.op.value, item.values) for item in self.filters)
-        thinned = (self.step_ms, self.max_points, self.series, self.agg)
+        thinned = (self.step_ms, self.max_points, self.series, self.agg, self.as_of)
         parts = (self.dataset, span, thinned, filters, self.columns, sorted(self.params))
         return f"{self.dataset}|{hashlib.sha256(repr(parts).encode()).hexdigest()[:32]}"
 

@@ -30,11 +30,16 @@ def rows_json(frame: Frame) -> bytes:
 
 
 def page_json(frame: Frame, next_cursor: str) -> bytes:
-    """One page: `{"rows": […], "next_cursor": "…"}`; the cursor is empty on the last page and never missing.
+    """One page: `{"rows": […], "next_cursor": "…", "stale": …, "notices": […]}`.
 
+    Shape:  the cursor is empty on the last page and never missing; `stale` says that the rows are the last good ones
+            of a source that is down or held back, and the notices are those a panel of frames would show.
     Source: Infinity ends cursor paging at an empty text and fails when the key is missing.
     """
-    return b'{"rows":%b,"next_cursor":%b}' % (rows_json(frame), orjson.dumps(next_cursor))
+    stale = b"true" if frame.meta.custom.get("stale") else b"false"
+    notices = [{"severity": notice.severity, "text": notice.text} for notice in frame.meta.notices]
+    told = (rows_json(frame), orjson.dumps(next_cursor), stale, orjson.dumps(notices))
+    return b'{"rows":%b,"next_cursor":%b,"stale":%b,"notices":%b}' % told
 
 
 def frames_json(frames: Iterable[Frame]) -> bytes:

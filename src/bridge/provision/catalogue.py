@@ -29,13 +29,13 @@ class Dataset:
 
     @property
     def source(self) -> str:
-        """The source's name: the part before the dot."""
-        return self.name.partition(".")[0]
+        """The source's name: the part before the dot; none of a system dataset."""
+        return self.name.rpartition(".")[0]
 
     @property
     def table(self) -> str:
-        """The dataset's name inside its source: the part after the dot."""
-        return self.name.partition(".")[2]
+        """The dataset's name inside its source: the part after the dot, all of a system dataset's name."""
+        return self.name.rpartition(".")[2]
 
     @property
     def is_series(self) -> bool:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import warnings
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from bridge.model.schema import Param, Shape
 from bridge.provision import queries
 from bridge.provision.catalogue import DATASOURCE, Catalogue, Dataset, Variable
 from bridge.provision.panels import WIDE, Builder, Query, Tile, reference, tiles
+from bridge.provision.states import state_tile
 
 with warnings.catch_warnings():
     # The newer builders write a format that Grafana does not read from files yet.
@@ -28,37 +29,52 @@ ANNOTATION_COLOR = "light-blue"
 _MAX_ID = 2**31 - 1
 
 
-def dashboard_json(catalogue: Catalogue, *, uid: str, title: str, datasource_uid: str) -> str:
+def dashboard_json(
+    catalogue: Catalogue, *, uid: str, title: str, datasource_uid: str, status: Dataset | None = None
+) -> str:
     """The dashboard: a row per source, its panels by the shape of each dataset, a variable per dimension.
 
-    Shape: the same datasets give the same text; a panel keeps its id whatever is added beside it.
+    Shape: the same datasets give the same text; a panel keeps its id whatever is added beside it. `status` is the
+           dataset that tells how the others are doing; it stands above them.
     """
+    out = begun(catalogue, uid=uid, title=title, datasource_uid=datasource_uid, about="All datasets of bridge.")
+    out.annotations([_annotation(catalogue, d) for d in catalogue.datasets if d.shape is Shape.ANNOTATIONS])
+    groups = {source: tiles(catalogue, datasets) for source, datasets in catalogue.by_source().items()}
+    names = [dataset.name for dataset in catalogue.datasets]
+    place(out, {"": [state_tile(status, names)], **groups} if status else groups)
+    return written(out)
+
+
+def begun(catalogue: Catalogue, *, uid: str, title: str, datasource_uid: str, about: str) -> builders.Dashboard:
+    """A dashboard without panels, with its variables."""
     out = builders.Dashboard(title).uid(uid).tags(["bridge", MARK]).editable()
-    out.description(
-        "All datasets of bridge. Written by `bridge provision infinity`, which replaces what is changed here."
-    )
+    out.description(f"{about} Written by `bridge provision infinity`, which replaces what is changed here.")
     out.time(*RANGE).refresh(REFRESH).timezone("browser").tooltip(models.DashboardCursorSync.CROSSHAIR)
     out.with_variable(_datasource(datasource_uid))
     for variable in catalogue.variables:
         out.with_variable(_given(variable, variable.param) if variable.param else _picker(variable, catalogue))
-    out.annotations([_annotation(catalogue, d) for d in catalogue.datasets if d.shape is Shape.ANNOTATIONS])
-    _place(out, catalogue)
+    return out
+
+
+def written(out: builders.Dashboard) -> str:
+    """The dashboard as the text of its file."""
     return json.dumps(out.build(), cls=JSONEncoder, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
 
 
-def _place(out: builders.Dashboard, catalogue: Catalogue) -> None:
-    """Rows and panels from top to bottom."""
+def place(out: builders.Dashboard, groups: Mapping[str, Iterable[Tile]]) -> None:
+    """Rows and panels from top to bottom; those under no title stand under no row."""
     ids = _Ids()
     top = 0
-    for source, datasets in catalogue.by_source().items():
-        row = builders.Row(source).id(ids.of(f"{source}|row")).grid_pos(models.GridPos(h=1, w=WIDE, x=0, y=top))
-        out.with_row(row)
-        top += 1
-        for line in _lines(tiles(catalogue, datasets)):
+    for title, panels in groups.items():
+        if title:
+            at = models.GridPos(h=1, w=WIDE, x=0, y=top)
+            out.with_row(builders.Row(title).id(ids.of(f"{title}|row")).grid_pos(at))
+            top += 1
+        for line in _lines(panels):
             left = 0
             for tile in line:
-                place = models.GridPos(h=tile.height, w=tile.width, x=left, y=top)
-                out.with_panel(_Placed(tile.panel.id(ids.of(tile.key)).grid_pos(place)))
+                at = models.GridPos(h=tile.height, w=tile.width, x=left, y=top)
+                out.with_panel(_Placed(tile.panel.id(ids.of(tile.key)).grid_pos(at)))
                 left += tile.width
             top += max(tile.height for tile in line)
 

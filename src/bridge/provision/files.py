@@ -6,16 +6,17 @@ import json
 import os
 import re
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from types import MappingProxyType
 from urllib.parse import urlsplit
 
 import yaml
 
 from bridge.errors import BadRequest
-from bridge.provision.catalogue import Catalogue
+from bridge.provision.catalogue import Catalogue, Dataset
 from bridge.provision.queries import PLUGIN
 
 UID = "bridge-infinity"
@@ -23,6 +24,7 @@ DASHBOARDS_PATH = "/var/lib/grafana/dashboards"
 MARK = "# Written by `bridge provision infinity`: changes made here are lost."
 FOLDER = "bridge"
 SCAN_S = 30
+NONE: Mapping[str, Dataset] = MappingProxyType({})
 _UID = re.compile(r"[A-Za-z0-9_-]{1,30}")
 
 
@@ -78,18 +80,32 @@ def target(url: str, uid: str, dashboards_path: str, wait_s: int) -> Target:
     return Target(url.rstrip("/"), uid, dashboards_path, wait_s)
 
 
-def documents(catalogue: Catalogue, to: Target) -> tuple[File, ...]:
-    """All files: the datasource, where the dashboards are, and the dashboard."""
+def documents(catalogue: Catalogue, to: Target, system: Mapping[str, Dataset] = NONE) -> tuple[File, ...]:
+    """All files: the datasource, where the dashboards are, the dashboard of the data and that of its state.
+
+    Shape: `system` holds the datasets that tell how the others are doing; without them nothing does.
+    """
     # On use: its library takes memory that only this command needs.
     from bridge.provision.dashboard import dashboard_json
+    from bridge.provision.status import STATUS, status_json
 
-    title = "bridge datasets" if to.uid == UID else f"bridge datasets ({to.uid})"
-    board = dashboard_json(catalogue, uid=f"{to.uid}-datasets", title=title, datasource_uid=to.uid)
-    return (
+    mark = "" if to.uid == UID else f" ({to.uid})"
+    data = dashboard_json(
+        catalogue,
+        uid=f"{to.uid}-datasets",
+        title=f"bridge datasets{mark}",
+        datasource_uid=to.uid,
+        status=system.get(STATUS),
+    )
+    files = (
         File("provisioning/datasources/bridge-infinity.yaml", _datasource(to)),
         File("provisioning/dashboards/bridge.yaml", _provider(to)),
-        File("dashboards/bridge-datasets.json", board),
+        File("dashboards/bridge-datasets.json", data),
     )
+    if not system:
+        return files
+    board = status_json(system, uid=f"{to.uid}-status", title=f"bridge: data status{mark}", datasource_uid=to.uid)
+    return (*files, File("dashboards/bridge-status.json", board))
 
 
 def _datasource(to: Target) -> str:

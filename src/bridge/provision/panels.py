@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Protocol, Self
 
 from bridge.model.schema import Column, ColumnType, Shape
@@ -29,6 +30,7 @@ MAX_MEASURES = 12
 # Points per series of which whole rows are shown.
 ROWS_POINTS = 100
 MAX_TITLE_CHARS = 80
+NO_LOOKS: Mapping[str, Sequence[dashboard.DynamicConfigValue]] = MappingProxyType({})
 _HALF_NAME = re.compile(r"_?(?:nodes?|edges?)$")
 
 
@@ -119,7 +121,7 @@ def _series(catalogue: Catalogue, dataset: Dataset) -> Iterator[Tile]:
     for unit, number, measures in groups:
         title = dataset.table if len(groups) == 1 else _listed(dataset.table, measures)
         panel = _line_panel(unit)
-        _filled(panel, title, _described(dataset, measures), queries.series_model(catalogue, dataset, measures))
+        filled(panel, title, _described(dataset, measures), queries.series_model(catalogue, dataset, measures))
         yield Tile(f"{dataset.name}|lines|{unit or ''}|{number}", panel)
     if any(column.role is None for column in dataset.schema.columns):
         yield _rows(catalogue, dataset)
@@ -147,26 +149,30 @@ def _line_panel(unit: str | None) -> timeseries.Panel:
 
 
 def _rows(catalogue: Catalogue, dataset: Dataset) -> Tile:
-    panel = _table_panel(dataset, dataset.schema.columns).max_data_points(ROWS_POINTS)
+    panel = table_panel(dataset, dataset.schema.columns).max_data_points(ROWS_POINTS)
     note = f"About {ROWS_POINTS} rows per series at most, those that show it best; a shorter time range shows more."
     text = "\n\n".join(filter(None, (dataset.description, note)))
-    _filled(panel, f"{dataset.table}: rows", text, queries.rows_model(catalogue, dataset))
+    filled(panel, f"{dataset.table}: rows", text, queries.rows_model(catalogue, dataset))
     return Tile(f"{dataset.name}|rows", panel, WIDE)
 
 
 def _table(catalogue: Catalogue, dataset: Dataset) -> Tile:
     """A table of what has no time or nothing to draw, of annotations, and of half a graph."""
-    panel = _table_panel(dataset, dataset.schema.columns)
-    _filled(panel, dataset.table, dataset.description, queries.plain_model(catalogue, dataset))
+    panel = table_panel(dataset, dataset.schema.columns)
+    filled(panel, dataset.table, dataset.description, queries.plain_model(catalogue, dataset))
     return Tile(f"{dataset.name}|table", panel, WIDE)
 
 
-def _table_panel(dataset: Dataset, columns: Sequence[Column]) -> table.Panel:
-    """Columns in the dataset's order, each with its unit and meaning; the newest row first."""
+def table_panel(
+    dataset: Dataset,
+    columns: Sequence[Column],
+    looks: Mapping[str, Sequence[dashboard.DynamicConfigValue]] = NO_LOOKS,
+) -> table.Panel:
+    """Columns in the order given, each with its unit, its meaning and its looks; the newest row first."""
     order = {"excludeByName": {}, "indexByName": {c.name: i for i, c in enumerate(columns)}, "renameByName": {}}
     panel = table.Panel().with_transformation(dashboard.DataTransformerConfig(id_val="organize", options=order))
     for column in columns:
-        if properties := _properties(column):
+        if properties := [*_properties(column), *looks.get(column.name, ())]:
             panel.override_by_name(column.name, properties)
     if time := dataset.schema.time:
         panel.sort_by([builders.TableSortByFieldState().display_name(time.name).desc(True)])
@@ -186,7 +192,7 @@ def _properties(column: Column) -> list[dashboard.DynamicConfigValue]:
 def _logs(catalogue: Catalogue, dataset: Dataset) -> Tile:
     panel = logs.Panel().show_time(True).wrap_log_message(True).enable_log_details(True)
     panel.sort_order(common.LogsSortOrder.DESCENDING).dedup_strategy(common.LogsDedupStrategy.NONE)
-    _filled(panel, dataset.table, dataset.description, queries.shaped_model(catalogue, dataset))
+    filled(panel, dataset.table, dataset.description, queries.shaped_model(catalogue, dataset))
     return Tile(f"{dataset.name}|logs", panel, WIDE)
 
 
@@ -195,7 +201,7 @@ def _graph(catalogue: Catalogue, nodes: Dataset, edges: Dataset) -> Tile:
     panel = nodegraph.Panel()
     text = "\n\n".join(filter(None, (nodes.description, edges.description)))
     # Grafana's panel also tells them by these names.
-    _filled(
+    filled(
         panel,
         _stem(nodes) or nodes.source,
         text,
@@ -225,7 +231,8 @@ def _stem(dataset: Dataset) -> str:
     return _HALF_NAME.sub("", dataset.table)
 
 
-def _filled(panel: Builder, title: str, description: str, *models: queries.Model) -> None:
+def filled(panel: Builder, title: str, description: str, *models: queries.Model) -> None:
+    """Gives the panel its words and its queries."""
     panel.title(title).datasource(reference())
     if description:
         panel.description(description)

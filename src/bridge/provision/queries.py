@@ -9,7 +9,7 @@ from typing import Any
 
 from bridge.model.schema import Column, Role, Schema, Shape
 from bridge.provision.catalogue import DATASOURCE, Catalogue, Dataset, Variable
-from bridge.provision.infinity import drawn, query_model
+from bridge.provision.infinity import PAGE_ROWS, drawn, query_model
 
 PLUGIN = "yesoreyeram-infinity-datasource"
 REFERENCE = {"type": PLUGIN, "uid": f"${{{DATASOURCE}}}"}
@@ -17,13 +17,15 @@ REFERENCE = {"type": PLUGIN, "uid": f"${{{DATASOURCE}}}"}
 RESERVED = frozenset(
     {
         *("from", "to", "step", "max_points", "filter", "columns", "series", "agg", "format", "cursor", "limit"),
-        *("on_error", "fresh", "refId", "shape"),
+        *("on_error", "fresh", "refId", "shape", "as_of"),
     }
 )
 # What every row must match when a picker stands at "All": the rows without a value match it as well.
 ALL = ".*"
 # So many datasets can be named in one question for values.
 MAX_UNITED = 50
+# Values that one question can compare a column with.
+MAX_VALUES = 1_000
 _PLAIN = re.compile(r"[A-Za-z0-9_.]+")
 Model = dict[str, Any]
 
@@ -56,6 +58,25 @@ def plain_model(catalogue: Catalogue, dataset: Dataset) -> Model:
     return _filled(catalogue, dataset, query_model(dataset.name, dataset.schema, Shape.TABLE, dataset.params))
 
 
+def states_model(status: Dataset, names: Sequence[str], columns: Iterable[str]) -> Model:
+    """How these datasets are doing: some columns of the rows that tell it."""
+    model = query_model(status.name, status.schema, Shape.TABLE)
+    wanted = list(columns)
+    body: dict[str, object] = {"format": "page", "limit": PAGE_ROWS, "columns": wanted}
+    if len(names) <= MAX_VALUES:
+        # More of them cannot be compared with in one question; then all are shown.
+        body["dataset"] = list(names)
+    options = _posted(json.dumps(body, ensure_ascii=False))
+    shown = [column for column in model["columns"] if column["text"] in wanted]
+    return {
+        **model,
+        "url_options": options,
+        "columns": shown,
+        "pagination_mode": "none",
+        "datasource": REFERENCE,
+    }
+
+
 def values_model(variable: Variable, catalogue: Catalogue) -> Model:
     """The values of a dimension in all datasets that have it, for the picker.
 
@@ -77,20 +98,25 @@ def values_model(variable: Variable, catalogue: Catalogue) -> Model:
         "parser": "backend",
         "format": "table",
         "url": "/json/variable",
-        "url_options": {
-            "method": "POST",
-            "data": data,
-            "params": [],
-            "headers": [],
-            "body_type": "raw",
-            "body_content_type": "application/json",
-        },
+        "url_options": _posted(data),
         "root_selector": "",
         "columns": [{"selector": name, "text": name, "type": "string"} for name in ("__text", "__value")],
         "filters": [],
         "filterExpression": "",
         "computed_columns": [],
         "pagination_mode": "none",
+    }
+
+
+def _posted(data: str) -> Model:
+    """A body of JSON, as it stands once its variables and macros are filled in."""
+    return {
+        "method": "POST",
+        "data": data,
+        "params": [],
+        "headers": [],
+        "body_type": "raw",
+        "body_content_type": "application/json",
     }
 
 

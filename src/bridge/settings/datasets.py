@@ -16,18 +16,20 @@ from bridge.settings.fields import (
     Flag,
     Name,
     ParamName,
+    PositiveCount,
     Seconds,
     Section,
     SourceName,
     refuse,
 )
 from bridge.settings.yaml_text import Loc
+from bridge.sources.quality.options import MAX_CHECKS, Check
 from bridge.sources.transform.options import MAX_STEPS, Step
 
 # Words a request already uses for its own purposes: in a panel's payload, and in the query string of a dataset.
-PAYLOAD_WORDS = frozenset({"columns", "series", "filter", "agg"})
+PAYLOAD_WORDS = frozenset({"columns", "series", "filter", "agg", "as_of"})
 QUERY_WORDS = frozenset(
-    {"from", "to", "step", "max_points", "format", "cursor", "limit", "on_error", "fresh", "refId", "shape"},
+    {"from", "to", "step", "max_points", "format", "cursor", "limit", "on_error", "fresh", "refId", "shape", "as_of"},
 )
 
 
@@ -39,6 +41,7 @@ class Volatility(StrEnum):
     LIVE = "live"
 
 
+_SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800, "y": 31_557_600}
 TTL_S = {Volatility.STATIC: 3600.0, Volatility.SLOW: 60.0, Volatility.LIVE: 5.0}
 
 
@@ -90,8 +93,24 @@ class ParamSettings(Section):
 class HistorySettings(Section):
     """Past answers of a dataset that bridge keeps."""
 
-    keep: str = Field("30d", pattern=r"^[0-9]+(s|m|h|d|w|y)$", description="How long samples are kept, such as 30d.")
-    every_s: Seconds = Field(60, description="Seconds between two samples.")
+    keep: str = Field(
+        "30d", pattern=r"^[0-9]{1,9}(s|m|h|d|w|y)$", description="How long samples are kept, such as 30d."
+    )
+    every_s: Annotated[Seconds, Field(ge=1)] = Field(60, description="Seconds between two samples.")
+    window_s: Seconds | None = Field(
+        None, description="How many seconds back from now a sample asks for; unset: all of the dataset."
+    )
+    max_bytes: PositiveCount = Field(1024**3, description="Most bytes of its data files; the oldest go first.")
+    time: ColumnName | None = Field(
+        None,
+        description="Name of a time column given to a dataset that has none: when it was sampled. Unset: its rows "
+        "are kept as snapshots, to be read with as_of.",
+    )
+
+    @property
+    def keep_s(self) -> float:
+        """How long samples are kept, in seconds."""
+        return int(self.keep[:-1]) * _SECONDS[self.keep[-1]]
 
 
 class PollSettings(Section):
@@ -139,12 +158,17 @@ class DatasetSettings(Section):
         max_length=MAX_STEPS,
         description="Changes made to every answer, in order; each has one of the keys below.",
     )
-    checks: tuple[Any, ...] = Field((), description="Quality checks every answer passes through.")
+    checks: tuple[Check, ...] = Field(
+        (),
+        max_length=MAX_CHECKS,
+        description="What is looked at in every answer, after the steps; each has one of the keys below.",
+    )
     history: HistorySettings | None = Field(None, description="Past answers to keep; null keeps none.")
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
-        refuse([*_twice("columns", self.columns), *_twice("params", self.params), *self._clashes()])
+        twice = [*_twice("columns", self.columns), *_twice("params", self.params), *_named_twice(self.checks)]
+        refuse([*twice, *self._clashes()])
         return self
 
     def _clashes(self) -> Iterator[tuple[Loc, str]]:
@@ -198,6 +222,15 @@ class SourceSettings(Section):
     def _fits(self) -> Self:
         refuse(list(_twice("datasets", self.datasets)))
         return self
+
+
+def _named_twice(checks: tuple[Check, ...]) -> Iterator[tuple[Loc, str]]:
+    """Names that were given twice; of those that were not, the second gets a number."""
+    known: set[str] = set()
+    for index, check in enumerate(checks):
+        if check.name in known:
+            yield ("checks", index, "name"), f"`{check.name}` stands twice in checks (rename one)"
+        known.update({check.name} if check.name else ())
 
 
 def _twice(key: str, items: tuple[Any, ...]) -> Iterator[tuple[Loc, str]]:

@@ -28,8 +28,6 @@ NOT_SERVED = (
     "embeds",
     "services",
     "jobs",
-    "sources[].datasets[].checks",
-    "sources[].datasets[].history",
 )
 _BREAKS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _Problem = tuple[Mark | None, str]

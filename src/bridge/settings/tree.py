@@ -25,6 +25,7 @@ from bridge.settings.fields import (
     shown,
 )
 from bridge.settings.later import AccessSettings, EmbedsSettings, GrafanaSettings, UpstreamSettings
+from bridge.settings.lineage import LineageSettings
 
 MIB = 1024 * 1024
 
@@ -120,6 +121,9 @@ class Settings(Section):
     limits: LimitSettings = Field(LimitSettings(), description="Bounds of requests and answers.")
     sources: Annotated[tuple[SourceSettings, ...], AfterValidator(unique_sources)] = Field(
         (), description="Far systems that offer datasets."
+    )
+    lineage: LineageSettings = Field(
+        LineageSettings(), description="Where it is told what data was made of, beside the answers themselves."
     )
     upstreams: tuple[UpstreamSettings, ...] = Field((), description="Proxied Prometheus and Loki servers.")
     grafana: GrafanaSettings = Field(GrafanaSettings(), description="The Grafana that bridge speaks to.")

@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from functools import partial
 from typing import TypeVar
 
-from bridge.edge.meters import DatasetStatus
+from bridge.edge.meters import CheckStatus, DatasetStatus
 from bridge.errors import BadQuery, BridgeError, UpstreamTimeout
 from bridge.model.frame import Frame, Notice
 from bridge.model.query import Query
 from bridge.model.schema import Column, Role, Schema, Shape
 from bridge.sources.base import Limits
+from bridge.sources.history.history import History
+from bridge.sources.history.recall import Recall, refuse_as_of
 from bridge.sources.keeper import Keeper, Kit
 from bridge.sources.outlines import Outlines
 from bridge.sources.present import bind, distinct, long_rows, must_exist, present, select_rows, without
+from bridge.sources.quality.ledger import check_status
 from bridge.sources.registry import DatasetEntry, Registry
-from bridge.sources.work import THREAD_CELLS, cells, run
+from bridge.sources.system import system_keepers
+from bridge.sources.work import THREAD_CELLS, cells, compiled, run
 
 log = logging.getLogger("bridge.sources")
 
@@ -47,10 +51,18 @@ class Desk:
         self.registry = registry
         self.limits: Limits = kit.limits
         self._cache = kit.cache
+        self._clock = kit.clock
         self._outlines = Outlines()
         self._offered = registry.datasets
         reach = _Reach(self)
         self._keepers = {name: Keeper(entry, kit, reach) for name, entry in registry.datasets.items()}
+        # What tells of the others stands apart: it is not listed, polled, counted or invalidated with them.
+        self.system: dict[str, Keeper] = system_keepers(self, kit)
+
+    def remember(self, histories: Mapping[str, History]) -> None:
+        """From now on these datasets answer with their past as well."""
+        for name, history in histories.items():
+            self._keepers[name].history = history
 
     @property
     def keepers(self) -> dict[str, Keeper]:
@@ -66,14 +78,15 @@ class Desk:
 
         Errors: UnknownDataset; PluginFailed when its source does not run.
         """
-        return self.keepers[self.registry.resolve(target).name]
+        return self.system.get(target) or self.keepers[self.registry.resolve(target).name]
 
     def entry(self, target: str) -> DatasetEntry:
         """The dataset a target names.
 
         Errors: UnknownDataset; PluginFailed when its source does not run.
         """
-        return self.registry.resolve(target)
+        own = self.system.get(target)
+        return own.entry if own else self.registry.resolve(target)
 
     async def ask(self, queries: Iterable[Query]) -> list[Answer]:
         """One answer per query, in order; all are fetched at the same time, under one deadline.
@@ -136,7 +149,7 @@ class Desk:
     async def _frames(self, query: Query) -> list[Frame]:
         entry = self.entry(query.dataset)
         shape = _shape(query, entry)
-        frame, bound, notices = await self._fetch(_complete(query, entry))
+        frame, bound, notices = await self._fetch(_complete(query, entry), shape)
         first, *others = await self._presented(frame, bound, shape)
         return [first.note(*notices), *others]
 
@@ -213,8 +226,17 @@ class Desk:
         frame = await self.fetched(Query(dataset=keeper.entry.name))
         return keeper.schema or frame.schema
 
-    async def _fetch(self, query: Query) -> tuple[Frame, Query, tuple[Notice, ...]]:
-        keeper = self.keepers[query.dataset]
+    async def _fetch(self, query: Query, shape: Shape = Shape.TABLE) -> tuple[Frame, Query, tuple[Notice, ...]]:
+        keeper = self.keeper(query.dataset)
+        if keeper.history is not None:
+            recall = Recall(keeper.entry, keeper.history, self._clock, self.limits.max_rows)
+            return await recall.answer(query, shape, self._live)
+        if query.as_of is not None:
+            raise refuse_as_of(keeper.entry.name)
+        return await self._live(query)
+
+    async def _live(self, query: Query) -> tuple[Frame, Query, tuple[Notice, ...]]:
+        keeper = self.keeper(query.dataset)
         if known := keeper.schema:
             bound, notices = await _bound(query, known)
             return await keeper.get(bound), bound, notices
@@ -267,6 +289,10 @@ class Desk:
         }:
             found |= more
         return found - names
+
+    def check_statuses(self) -> list[CheckStatus]:
+        """What the checks of every dataset found last."""
+        return [check_status(name, keeper.ledger) for name, keeper in self.keepers.items()]
 
     def statuses(self) -> list[DatasetStatus]:
         """How every dataset is doing, those of sources that could not start included."""
@@ -332,10 +358,7 @@ def _shape(query: Query, entry: DatasetEntry) -> Shape:
 
 
 async def _bound(query: Query, schema: Schema) -> tuple[Query, tuple[Notice, ...]]:
-    """The query bound to the columns; a pattern is compiled on a thread, which may take longer than all else."""
-    if any(item.is_pattern for item in (*query.filters, *query.adhoc)):
-        return await asyncio.to_thread(bind, query, schema)
-    return bind(query, schema)
+    return await compiled(query, lambda: bind(query, schema))
 
 
 def _effort(frame: Frame, bound: Query) -> int:

@@ -219,7 +219,7 @@ class DataSource(ABC):
 
     def validate(self, frame: Frame) -> ValidationResult:
         """What the checks say of a frame; a blocking finding keeps it from its consumers."""
-        table = frame.name.partition(".")[2]
+        table = frame.name.rpartition(".")[2]
         return ValidationResult(
             tuple(finding for validator in self.validators(table) for finding in validator.check(frame))
         )

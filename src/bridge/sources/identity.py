@@ -19,7 +19,10 @@ def settings_tag(entry: DatasetEntry, parents: Iterable[str] = ()) -> str:
     options = [_told_apart(source.options), _told_apart(spec.options)]
     steps = [step.model_dump_json(exclude_none=True, by_alias=True) for step in entry.steps]
     own = (source.kind, source.version, options, spec.columns, spec.params, str(source.tools.base_dir))
-    parts = (own, steps, tuple(parents))
+    # An answer that other checks let through has not passed these.
+    checks = [check.model_dump_json(exclude_none=True, by_alias=True) for check in entry.checks]
+    stamp = entry.history.time if entry.history else None
+    parts = (own, steps, tuple(parents), checks, stamp)
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
 
 

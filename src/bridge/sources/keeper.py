@@ -5,38 +5,45 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property
 from typing import Any
 
-from bridge.edge.breaker import Breaker
 from bridge.edge.cache import Cache, SingleFlight
 from bridge.edge.meters import DatasetStatus, Meters
 from bridge.errors import (
-    AnswerTooLarge,
     BadRequest,
     BreakerOpen,
     BridgeError,
+    HeldBack,
     PluginFailed,
     SchemaMismatch,
     SourceError,
-    UpstreamRefused,
 )
 from bridge.model.clock import Clock
+from bridge.model.finding import Finding
 from bridge.model.frame import Frame, Held
 from bridge.model.query import Query
 from bridge.model.schema import Schema
 from bridge.sources.attempt import Patience, attempt
 from bridge.sources.base import DataSource, Limits
+from bridge.sources.guards import Guards
+from bridge.sources.history.history import History
+from bridge.sources.history.stamp import stamped_schema, unstamped
 from bridge.sources.identity import settings_tag
+from bridge.sources.inspector import Inspector
+from bridge.sources.latency import Latency
 from bridge.sources.leash import Leash
+from bridge.sources.lineage_events import LineageEvents
 from bridge.sources.publish import publish, received
+from bridge.sources.quality.ledger import Ledger
+from bridge.sources.quality.standing import standing
 from bridge.sources.recipe import Errand, Reach, Recipe, both
 from bridge.sources.registry import DatasetEntry
-from bridge.sources.stale import Trail, marked, spanless, state_of
+from bridge.sources.stale import Trail, marked
+from bridge.sources.trouble import Trouble
 
 log = logging.getLogger("bridge.sources")
 
@@ -44,9 +51,9 @@ log = logging.getLogger("bridge.sources")
 CLOSED_FACTOR = 10.0
 # Part of the deadline kept back, so that a last good answer can still be rendered after a source timed out.
 RESERVE_RATIO = 0.1
-# Failures in a row that open the breaker; also a source that lets every fetch run into its deadline gets so far.
-FAILURES = 5
-MAX_OWN_BREAKERS = 64
+
+
+_Collected = tuple[Frame, tuple[Finding, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +66,7 @@ class Kit:
     limits: Limits
     jitter: Callable[[], float]
     retry_wait_s: float = 0.2
+    events: LineageEvents | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,33 +78,26 @@ class _Good:
     rows: int
 
 
-@dataclass(frozen=True, slots=True)
-class _Failure:
-    """What is told of the last failure; the error itself would keep alive all its traceback refers to."""
-
-    message: str
-    remedy: str
-
-
 class Keeper:
     """One dataset: cache, single flight, retry, breaker and last good answer."""
 
     def __init__(self, entry: DatasetEntry, kit: Kit, reach: Reach | None = None) -> None:
         self.entry = entry
+        # Given once its files have been found; a desk that only looks at sources has none.
+        self.history: History | None = None
         self._recipe = Recipe(entry.name, entry.steps, reach) if entry.steps and reach else None
         self._kit = kit
+        self._inspector = Inspector(entry, kit.clock, kit.meters, reach)
         self._flight = SingleFlight()
-        self._breaker = self._new_breaker()
-        self._own_breakers: dict[str, Breaker] = {}
+        self._guards = Guards(kit.clock, kit.jitter, kit.limits.deadline_s)
         self._leash = Leash(entry.name)
         self._trail = Trail()
         # Counts the invalidations: what was asked for before one must not be kept after it.
         self._epoch = 0
-        self._state = "unknown"
-        self._error: _Failure | None = None
+        self._trouble = Trouble(entry.name)
         self._good: _Good | None = None
         self._inferred: Schema | None = None
-        self._latency_s: float | None = None
+        self._latency = Latency()
         given = entry.freshness.refresh_s
         self.refresh_s: float = max(0.0, entry.source.default_refresh_s if given is None else given)
 
@@ -109,14 +110,18 @@ class Keeper:
     def schema(self) -> Schema | None:
         """The dataset's schema: declared, inferred by the source, or read off the last whole frame."""
         own = self._own_schema()
-        return own if self._recipe is None else self._recipe.schema(own)
+        published = own if self._recipe is None else self._recipe.schema(own)
+        if published is None:
+            # The source may be down since the start: then what was recorded last is known at least.
+            return self.history.schema if self.history else None
+        return stamped_schema(published, self.entry.history)
 
     def _own_schema(self) -> Schema | None:
         """The columns before the steps."""
         try:
             known = self.entry.source.schema(self.entry.spec.name)
         except Exception as error:  # noqa: BLE001 a plug-in may raise anything; lists of datasets ask for this
-            self._blame(error)
+            self._trouble.blame(error)
             known = None
         return known or self._inferred
 
@@ -134,10 +139,10 @@ class Keeper:
         held: Held | None = await self._kit.cache.get(key)
         if held is not None and self._fresh(held, errand, asked=query.fresh):
             self._count("hit")
-            if self._state == "unknown":
+            if self._trouble.state == "unknown":
                 # Fetched before a reload of the settings, which left this dataset as it was.
                 self._note(errand.own, key, held)
-                self._recovered()
+                self._trouble.recovered()
             return held.frame
         try:
             fetched = await self._flight.run((self._epoch, key), lambda: self._refresh(errand, key, held, epoch))
@@ -172,25 +177,46 @@ class Keeper:
         # What the source lists are its own columns and values, not those that steps make of them.
         if getattr(type(self.entry.source), default.__name__) is default or self._recipe is not None:
             return None
-        with self._plugin():
+        with self._trouble.of_plugin():
             found = await self._leash.run(work, self._deadline_s)
             return None if found is None else tuple(map(str, found))
 
     def status(self) -> DatasetStatus:
         """How the dataset is doing."""
-        good, error = self._good, self._error
+        good, error = self._good, self._trouble.last
+        info, warn, block = standing(self.ledger)
+        p50_s, p95_s, p99_s = self._latency.quantiles_s((0.5, 0.95, 0.99))
         return DatasetStatus(
             dataset=self.entry.name,
-            state=self._state,
+            state=self._trouble.state,
             age_s=self._kit.clock.monotonic_s() - good.fetched_s if good else None,
             stale=error is not None and good is not None,
-            breaker=self._breaker.state,
+            breaker=self._guards.state,
             error=error.message if error else None,
             remedy=(error.remedy or None) if error else None,
             last_success=good.fetched_at.isoformat() if good else None,
             rows=good.rows if good else None,
-            latency_s=self._latency_s,
+            latency_s=self._latency.last_s,
+            latency_p50_s=p50_s,
+            latency_p95_s=p95_s,
+            latency_p99_s=p99_s,
+            findings_info=info,
+            findings_warn=warn,
+            findings_block=block,
+            **self._past(),
         )
+
+    def _past(self) -> dict[str, Any]:
+        if self.history is None:
+            return {}
+        told = self.history.status()
+        return {
+            "history_rows": told.rows,
+            "history_bytes": told.size_bytes,
+            "history_pending_rows": told.pending_rows,
+            "history_error": told.error,
+            "history_last": told.last_at.isoformat() if told.last_at else None,
+        }
 
     def forget(self) -> None:
         """Drops what was fetched; the next question goes to the source, and what is under way is not kept."""
@@ -200,7 +226,7 @@ class Keeper:
 
     def max_age_s(self) -> float:
         """Seconds for which every answer given now stays fresh; 0 where one may be stale."""
-        if self._error is not None:
+        if self._trouble.last is not None:
             return 0.0
         ages_s = self._trail.ages_s(self._kit.clock.monotonic_s())
         return min((self.refresh_s - age_s for age_s in ages_s if age_s < self.refresh_s), default=0.0)
@@ -212,15 +238,16 @@ class Keeper:
     def _errand(self, query: Query, *, fresh: bool) -> Errand:
         """What is fetched: the source's part of the query, and of other datasets', over whole refresh intervals."""
         narrow = self.entry.source.narrow
+        query = unstamped(query, self.entry.history)
         try:
-            with self._plugin():
+            with self._trouble.of_plugin():
                 if self._recipe is None:
                     return Errand(self._align(narrow(query)))
                 errand = self._recipe.errand(query, self._own_schema(), narrow)
                 others = {key: replace(self._align(asked), fresh=fresh) for key, asked in errand.others.items()}
                 return replace(errand, own=self._align(errand.own), others=others)
         except (PluginFailed, SchemaMismatch) as error:
-            raise self._failed(error) from error.__cause__
+            raise self._trouble.failed(error) from error.__cause__
 
     def _align(self, query: Query) -> Query:
         """The pushed span widened to whole refresh intervals, so that a moving `now` still meets its own entry."""
@@ -247,53 +274,34 @@ class Keeper:
             outcome = "cancelled"
             raise
         except Exception as error:
-            told = self._told(error, errand.own)
+            told = self._trouble.told(error, errand.own)
             outcome = told.code
+            self._tell(told)
             if told is error:
                 raise
             raise told from error
         finally:
             self._measure(outcome, began_s)
-        self._recovered()
+        self._trouble.recovered()
+        self._tell(fresh.frame)
         if epoch[0] == self._epoch:
             self._note(errand.own, key, fresh)
             # Another house may have invalidated what this one was fetching: the cache outlives both.
             await self._kit.cache.set(key, fresh, since=epoch[1])
         return fresh
 
-    async def _guarded(self, query: Query, held: Held | None) -> tuple[str | None, Frame | Held]:
-        """A fetch behind the breaker; what one caller's parameters make the far side refuse stays that question's."""
-        if not query.params and not query.filters:
-            async with self._breaker.guard():
-                return await self._collected(query, held)
-        async with self._breaker.guard():
-            try:
-                async with self._own_breaker(query).guard():
-                    return await self._collected(query, held)
-            except UpstreamRefused as error:
-                # Towards the dataset's breaker this counts as an answer: the far side is there.
-                refused = error
-        raise refused
-
-    def _own_breaker(self, query: Query) -> Breaker:
-        """The breaker of one question, whatever its span; the questions asked last are remembered."""
-        question = spanless(query)
-        breaker = self._own_breakers.pop(question, None) or self._new_breaker()
-        self._own_breakers[question] = breaker
-        if len(self._own_breakers) > MAX_OWN_BREAKERS:
-            del self._own_breakers[next(iter(self._own_breakers))]
-        return breaker
-
-    def _new_breaker(self) -> Breaker:
-        window_s = 60.0 + FAILURES * self._kit.limits.deadline_s
-        return Breaker(self._kit.clock, jitter=self._kit.jitter, failures=FAILURES, window_s=window_s)
+    def _tell(self, came: Frame | BridgeError) -> None:
+        """Lets those know who follow where data comes from; a wrong question says nothing of the data."""
+        if self._kit.events is not None and not isinstance(came, BadRequest):
+            self._kit.events.note(self.entry, came, [noted.finding for noted in self.ledger.active])
 
     def _measure(self, outcome: str, began_s: float) -> None:
         meters, labels = self._kit.meters, (self.entry.source.name, self.entry.name)
         meters.fetches.labels(*labels, outcome).inc()
         if outcome != BreakerOpen.code:
-            self._latency_s = self._kit.clock.monotonic_s() - began_s
-            meters.fetch_seconds.labels(*labels).observe(self._latency_s)
+            took_s = self._kit.clock.monotonic_s() - began_s
+            self._latency.add(took_s)
+            meters.fetch_seconds.labels(*labels).observe(took_s)
 
     def _note(self, query: Query, key: str, fresh: Held) -> None:
         self._good = _Good(fresh.fetched_at, fresh.fetched_s, fresh.frame.rows)
@@ -302,69 +310,70 @@ class Keeper:
             self._inferred = fresh.frame.schema
         self._trail.remember(query, key, fresh.fetched_s)
 
-    async def _collected(self, query: Query, held: Held | None) -> tuple[str | None, Frame | Held]:
+    async def _collected(self, query: Query, held: Held | None) -> tuple[str | None, _Collected | Held]:
         """The fingerprint and what the source has, before the steps; what is held where nothing changed."""
         patience = Patience(self.entry.freshness.retries, self._kit.retry_wait_s, self._deadline_s)
-        known = held.fingerprint if held else None
+        # Data that does not change grows old all the same: it must be looked at again.
+        known = held.fingerprint if held and not self._inspector.ages else None
         token, frame = await attempt(self._leash, self.entry.source, query, known, patience, self._kit.clock)
         if frame is None and held is not None:
             return token, held
-        return token, received(self.entry, frame, self._kit.limits)
+        try:
+            kept, found = received(self.entry, frame, self._kit.limits)
+        except SchemaMismatch as error:
+            self._inspector.refused(error)
+            raise
+        return token, (kept, found)
 
     async def _fetched(self, errand: Errand, held: Held | None) -> Held:
         """A good answer of the source: the held one renewed where the source says that nothing changed."""
         kit = self._kit
         others: dict[tuple[int, str], Frame] = {}
         if self._recipe is None or not errand.others:
-            token, frame = await self._guarded(errand.own, held)
+            token, got = await self._guards.through(errand.own, lambda: self._collected(errand.own, held))
         else:
             # The same rows of its own are another answer when another dataset's have changed.
-            (token, frame), others = await both(self._guarded(errand.own, None), self._recipe.fetch(errand))
-        if isinstance(frame, Held):
-            return replace(frame, fetched_at=kit.clock.now(), fetched_s=kit.clock.monotonic_s())
-        made, own = await publish(self.entry, frame, kit.limits, self._recipe, errand, others)
+            (token, got), others = await both(
+                self._guards.through(errand.own, lambda: self._collected(errand.own, None)),
+                self._recipe.fetch(errand),
+            )
+        if isinstance(got, Held):
+            return replace(got, fetched_at=kit.clock.now(), fetched_s=kit.clock.monotonic_s())
+        frame, found = got
+        fetched_at = kit.clock.now()
+        made, own = await publish(
+            self.entry,
+            frame,
+            kit.limits,
+            self._recipe,
+            errand,
+            others,
+            fetched_at=fetched_at,
+            accept=lambda made, errand: self._accept(made, errand, found),
+            schema_version=self.history.schema_version if self.history else 1,
+        )
         if own is not None:
             self._inferred = own
-        return Held(made, kit.clock.now(), kit.clock.monotonic_s(), token)
+        return Held(made, fetched_at, kit.clock.monotonic_s(), token)
 
-    def _told(self, error: Exception, query: Query) -> BridgeError:
-        """The failure in bridge's words; the dataset's state follows it unless the question was at fault."""
-        if isinstance(error, BreakerOpen):
-            cause = self._error
-            if cause is None:
-                return error
-            return BreakerOpen(f"{error.message} (last error: {cause.message})", remedy=cause.remedy)
-        if isinstance(error, BadRequest) or (isinstance(error, AnswerTooLarge) and query.key != query.whole().key):
-            return error
-        return self._failed(error if isinstance(error, BridgeError) else self._blame(error))
+    async def _accept(self, frame: Frame, errand: Errand, found: tuple[Finding, ...]) -> Frame:
+        """The frame as it may be published.
 
-    def _failed(self, error: BridgeError) -> BridgeError:
-        if self._error is None:
-            log.warning(
-                "dataset failed", extra={"dataset": self.entry.name, "code": error.code, "error": error.message}
-            )
-        self._error, self._state = _Failure(error.message, error.remedy), state_of(error)
-        return error
-
-    def _recovered(self) -> None:
-        if self._error is not None:
-            log.info("dataset answers again", extra={"dataset": self.entry.name})
-        self._error, self._state = None, "ok"
-
-    @contextmanager
-    def _plugin(self) -> Iterator[None]:
-        """Around a plug-in's code: what it raises comes out as an error of bridge's."""
+        Errors: HeldBack when a check keeps it back; SchemaChanged when its history has other columns.
+        """
         try:
-            yield
-        except BridgeError:
+            frame = await self._inspector.inspect(frame, errand, found)
+        except HeldBack:
+            self._guards.rest(self.ledger.blocks_in_a_row)
             raise
-        except Exception as error:
-            raise self._blame(error) from error
+        if self.history is not None and not errand.own.columns:
+            await self.history.admit(frame)
+        return frame
 
-    def _blame(self, error: Exception) -> PluginFailed:
-        log.error("source plug-in failed", exc_info=error, extra={"dataset": self.entry.name})
-        text = f"`{self.entry.name}`: its plug-in failed with {type(error).__name__}"
-        return PluginFailed(text, remedy="the service's log has the traceback")
+    @property
+    def ledger(self) -> Ledger:
+        """What the checks found."""
+        return self._inspector.ledger
 
     async def _last(self, query: Query, key: str, error: BridgeError) -> Frame | None:
         """The last good answer to the same question, marked; one over another span serves where the spans overlap."""

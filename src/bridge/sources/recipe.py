@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Callable, Coroutine, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from bridge.errors import AnswerTooLarge, BridgeError, SchemaMismatch, StepMisfit
@@ -193,21 +193,3 @@ def _told_of(name: str, error: BridgeError) -> BridgeError:
 
 def _differ(one: Schema, other: Schema) -> bool:
     return one is not other and one.fingerprint != other.fingerprint
-
-
-def lineage(frame: Frame, source: Mapping[str, Any], others: Mapping[tuple[int, str], Frame]) -> Frame:
-    """The frame with where it came from: source, adapter, the far version that answered, and its parents."""
-    told: dict[str, Any] = {**source}
-    if (version := frame.meta.custom.get("far_version")) is not None:
-        told["far_version"] = version
-    if others:
-        parents = {name: other.meta.custom for (_, name), other in others.items()}
-        told["parents"] = [_parent(name, custom) for name, custom in parents.items()]
-    custom = {key: value for key, value in frame.meta.custom.items() if key != "far_version"}
-    return replace(frame, meta=replace(frame.meta, custom={**custom, "lineage": told}))
-
-
-def _parent(name: str, custom: Mapping[str, Any]) -> dict[str, Any]:
-    """A parent's own lineage, and whether its rows were the last good ones of a source that is down."""
-    stale = {"stale": True} if custom.get("stale") else {}
-    return {"dataset": name, **(custom.get("lineage") or {}), **stale}

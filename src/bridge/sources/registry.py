@@ -16,12 +16,14 @@ from bridge.model.schema import Column, Param, Shape
 from bridge.sources.base import DatasetSpec, DataSource, Options, Tools
 from bridge.sources.leash import Leash
 from bridge.sources.plugins import Plugin, discover, what_it_says
+from bridge.sources.quality.options import Check
 from bridge.sources.transform.options import Step
 
 __all__ = [
     "DatasetConfig",
     "DatasetEntry",
     "Freshness",
+    "Keeping",
     "Plugin",
     "Problem",
     "Registry",
@@ -67,6 +69,21 @@ class Poll:
 
 
 @dataclass(frozen=True, slots=True)
+class Keeping:
+    """What of one dataset's past is kept.
+
+    Shape: `time` names the time column given to a dataset that has none; None keeps its rows as snapshots.
+    Units: seconds and bytes; `window_s` None samples all of the dataset.
+    """
+
+    keep_s: float
+    every_s: float
+    window_s: float | None = None
+    max_bytes: int = 1024**3
+    time: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class DatasetConfig:
     """One dataset as the settings have it."""
 
@@ -79,6 +96,8 @@ class DatasetConfig:
     freshness: Freshness = Freshness()
     steps: tuple[Step, ...] = ()
     poll: Poll | None = None
+    checks: tuple[Check, ...] = ()
+    history: Keeping | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +137,8 @@ class DatasetEntry:
     freshness: Freshness
     steps: tuple[Step, ...] = ()
     poll: Poll | None = None
+    checks: tuple[Check, ...] = ()
+    history: Keeping | None = None
 
     @property
     def others(self) -> tuple[str, ...]:
@@ -139,7 +160,14 @@ class Registry:
                 name = f"{entry.config.name}.{config.name}"
                 spec = entry.source.datasets[config.name]
                 self.datasets[name] = DatasetEntry(
-                    name, entry.source, spec, config.freshness, config.steps, config.poll
+                    name,
+                    entry.source,
+                    spec,
+                    config.freshness,
+                    config.steps,
+                    config.poll,
+                    config.checks,
+                    config.history,
                 )
 
     def resolve(self, target: str) -> DatasetEntry:

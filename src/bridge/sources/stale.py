@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from bridge.errors import BridgeError, NeedsAuth
+from bridge.errors import BridgeError, HeldBack, NeedsAuth, SchemaChanged
 from bridge.model.frame import Frame, Held, Notice
 from bridge.model.query import Query
 from bridge.model.span import Span
@@ -69,7 +69,10 @@ def _shared_s(one: Span, other: Span) -> float:
 
 def state_of(error: BridgeError) -> str:
     """What a dataset is called after this failure."""
-    return "needs_auth" if isinstance(error, NeedsAuth) else "down"
+    for cls in (NeedsAuth, HeldBack, SchemaChanged):
+        if isinstance(error, cls):
+            return cls.code
+    return "down"
 
 
 def marked(

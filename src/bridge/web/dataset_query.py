@@ -11,7 +11,7 @@ from datetime import datetime
 from bridge.errors import BadQuery
 from bridge.model.filters import parse_filter
 from bridge.model.frame import Notice
-from bridge.model.query import Query
+from bridge.model.query import Query, parse_as_of
 from bridge.model.schema import Role, Schema, Shape
 from bridge.model.span import EARLIEST, Span, parse_instant
 from bridge.sources.ask import Desk
@@ -33,6 +33,7 @@ PARAMETERS = {
     "limit": "most rows (of a page)",
     "on_error": "`frame`: errors come as a row or notice with status 200",
     "fresh": "`1`: ask the source now",
+    "as_of": "what was recorded until then, of datasets with a history: a time, or a version such as `v120`",
     "refId": "written into frames",
     "shape": "timeseries or table, for format=frame",
 }
@@ -88,6 +89,7 @@ async def read(desk: Desk, target: str, pairs: Sequence[tuple[str, str]], now: d
         filters=bounded(tuple(parse_filter(text) for text in one.all("filter") if text) + own.filters),
         agg=agg_of(one.text("agg")),
         shape=Shape(one.choice("shape", tuple(Shape), "auto")),
+        as_of=parse_as_of(one.text("as_of")),
         fresh=one.choice("fresh", ("1", "true", "0", "false"), "0") in ("1", "true"),
     )
     one.choice("on_error", ("frame",), "")
@@ -108,7 +110,7 @@ async def _schema_if_needed(
     desk: Desk, name: str, spec: DatasetSpec, pairs: Sequence[tuple[str, str]]
 ) -> Schema | None:
     """The schema, fetched only when a parameter may be the name of one of its columns."""
-    known = desk.keepers[name].schema
+    known = desk.keeper(name).schema
     mine = {param.name for param in spec.params} | PARAMETERS.keys()
     if known is None and any(key not in mine for key, _ in pairs):
         return await desk.schema(name)

@@ -18,10 +18,11 @@ AGGS = ("auto", *Agg)
 async def metrics(desk: Desk) -> list[dict[str, Any]]:
     """Every dataset with the form of its payload."""
     # At the same time, as each that is not known yet may take its source's whole deadline.
-    schemas = await desk.together([partial(known, desk, name) for name in desk.keepers], None)
+    keepers = {**desk.keepers, **desk.system}
+    schemas = await desk.together([partial(known, desk, name) for name in keepers], None)
     return [
         {"label": name, "value": name, "payloads": payloads(keeper.entry.spec, schema)}
-        for (name, keeper), schema in zip(desk.keepers.items(), schemas, strict=True)
+        for (name, keeper), schema in zip(keepers.items(), schemas, strict=True)
     ]
 
 

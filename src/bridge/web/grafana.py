@@ -12,7 +12,7 @@ from typing import Any
 
 from bridge.errors import AnswerTooLarge, BadQuery, BadRequest
 from bridge.model.filters import Filter, Op, parse_filter, parse_op
-from bridge.model.query import Agg, Query
+from bridge.model.query import Agg, AsOf, Query, parse_as_of
 from bridge.model.schema import Column, ColumnType, Param, Role, Schema, Shape
 from bridge.model.series import complete_graph
 from bridge.model.span import EARLIEST, Span, parse_instant
@@ -23,7 +23,7 @@ from bridge.web.body import loads
 from bridge.web.handlers.json_bodies import AdHoc, QueryBody, Target, TimeRange
 from bridge.web.payload import alternatives, parts, text_of, texts, unescaped, wholes
 
-RESERVED = ("columns", "series", "filter", "agg")
+RESERVED = ("columns", "series", "filter", "agg", "as_of")
 # Panels that draw one line, bar or tile per series; every other panel is given one table.
 SERIES_PANELS = frozenset(
     {
@@ -194,6 +194,7 @@ def query_of(target: str, payload: dict[str, Any], spec: DatasetSpec, schema: Sc
         columns=parts(payload.get("columns"), "columns"),
         series=None if not series else () if series == ("none",) else series,
         agg=agg_of(payload.get("agg")),
+        as_of=_as_of(payload.get("as_of")),
         params=tuple((param.name, values) for param in spec.params if (values := _param(param, payload))),
     )
 
@@ -213,6 +214,13 @@ def _compared(value: Any, column: Column) -> tuple[str, ...]:
     """The values a column is to equal; only in a text may a comma or pipe be part of one."""
     texts_ = column.type in (ColumnType.STRING, ColumnType.JSON)
     return texts(value, column.name) if texts_ else parts(value, column.name)
+
+
+def _as_of(value: Any) -> AsOf | None:
+    found = wholes(value, "as_of")
+    if len(found) > 1:
+        raise BadQuery(f"`as_of` takes one value and was given {len(found)}", remedy="choose one of them")
+    return parse_as_of(found[0]) if found else None
 
 
 def _lines(value: Any) -> list[str]:

@@ -27,6 +27,8 @@ STATES = {
     "ok": "OK",
     "down": "Down",
     "needs_auth": "Needs credentials",
+    "held_back": "Held back",
+    "schema_changed": "Columns changed",
     "unknown": "Not asked yet",
     "failed": "Not running",
 }

@@ -64,5 +64,6 @@ async def _one(desk: Desk, base: Query | Answer, payload: dict[str, Any]) -> Que
         columns=own.columns,
         series=own.series,
         agg=own.agg,
+        as_of=own.as_of,
         params=own.params,
     )

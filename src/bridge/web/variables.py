@@ -120,7 +120,9 @@ async def search(desk: Desk, target: Any) -> list[str]:
             continue
         if column:
             found += await desk.values(Query(keeper.entry.name), column)
-    return list(dict.fromkeys(found)) or [name for name in desk.keepers if text.lower() in name.lower()]
+    # A list of data to choose from; what tells of it is found by who looks for it.
+    names = (*desk.keepers, *(desk.system if text.startswith("_") else ()))
+    return list(dict.fromkeys(found)) or [name for name in names if text.lower() in name.lower()]
 
 
 def _pair(asked: dict[str, Any], schema: Schema, column: str) -> Pair | None:

@@ -11,7 +11,7 @@ from bridge.sources.registry import SourceEntry
 
 def dataset_view(desk: Desk, name: str) -> dict[str, Any]:
     """One dataset: what it is, how it is doing, and where to read it."""
-    keeper = desk.keepers[name]
+    keeper = desk.keeper(name)
     status = asdict(keeper.status())
     del status["dataset"]
     schema = keeper.schema
@@ -23,6 +23,7 @@ def dataset_view(desk: Desk, name: str) -> dict[str, Any]:
         "shape": keeper.entry.spec.shape,
         "columns": list(schema.names) if schema else None,
         "refresh_s": keeper.refresh_s,
+        "system": name in desk.system,
         "href": f"/api/v1/datasets/{name}",
         **status,
     }
@@ -42,7 +43,7 @@ def source_view(desk: Desk, name: str) -> dict[str, Any]:
     except Exception as error:  # noqa: BLE001 a plug-in may raise anything; the other sources are listed
         return _failed(entry, f"its plug-in cannot describe itself: {type(error).__name__}: {error}")
     states = {item["state"] for item in datasets}
-    state = next((s for s in ("needs_auth", "down", "ok") if s in states), "unknown")
+    state = next((s for s in ("needs_auth", "down", "schema_changed", "held_back", "ok") if s in states), "unknown")
     return {
         "name": name,
         "kind": meta.kind,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -21,7 +20,7 @@ from bridge.model.wire import wire_frame
 from bridge.provision import infinity
 from bridge.sources.ask import Answer
 from bridge.sources.work import cells, run
-from bridge.web import body, dataset_query, forms, grafana, reply, snapshots
+from bridge.web import body, dataset_query, forms, grafana, notices, reply, snapshots
 from bridge.web.dataset_query import DEFAULT_PAGE_ROWS, MAX_PAGE_ROWS, Asked
 from bridge.web.keys import CACHE, CLOCK, DESK, METERS, REQUEST_ID
 from bridge.web.views import dataset_view
@@ -37,9 +36,6 @@ TYPES = {
     "arrow": ARROW_TYPE,
 }
 MAX_BATCH = 50
-# Clients read headers of up to 8 KiB.
-MAX_NOTICES_BYTES = 4_000
-MAX_NOTICE_CHARS = 300
 # What a batch decides by itself, as its answer holds the frames of several datasets.
 _NOT_IN_BATCH = ("format", "cursor", "on_error", "refId")
 
@@ -47,7 +43,7 @@ _NOT_IN_BATCH = ("format", "cursor", "on_error", "refId")
 async def index(request: web.Request) -> web.Response:
     """All datasets with their state."""
     desk = request.app[DESK]
-    return reply.json({"datasets": [dataset_view(desk, name) for name in desk.keepers]})
+    return reply.json({"datasets": [dataset_view(desk, name) for name in (*desk.keepers, *desk.system)]})
 
 
 async def schema(request: web.Request) -> web.Response:
@@ -79,7 +75,7 @@ async def schema(request: web.Request) -> web.Response:
                 for p in spec.params
             ],
             "payloads": forms.payloads(spec, found),
-            "refresh_s": desk.keepers[name].refresh_s,
+            "refresh_s": desk.keeper(name).refresh_s,
         }
     )
 
@@ -114,6 +110,7 @@ async def _send(request: web.Request, asked: Asked) -> web.Response:
         frame, cursor = await _page(request, asked)
     else:
         frame = _limited(await request.app[DESK].rows(asked.query), asked.limit_rows)
+    frame = frame.note(*asked.notices)
     _count(request, asked.query, frame.rows)
 
     def written() -> tuple[bytes, str]:
@@ -121,7 +118,7 @@ async def _send(request: web.Request, asked: Asked) -> web.Response:
         return _tagged(_rendered(frame, asked.format, cursor))
 
     payload, tag = await run(cells(frame), written)
-    headers = {"ETag": tag, **_said((*frame.meta.notices, *asked.notices))}
+    headers = {"ETag": tag, **notices.header(frame.meta.notices)}
     return await _finish(request, asked, payload, TYPES[asked.format], headers)
 
 
@@ -173,27 +170,11 @@ async def _finish(
     request: web.Request, asked: Asked, payload: bytes, content_type: str, headers: dict[str, str]
 ) -> web.Response:
     """The answer with its cache headers, or 304 where the client has it already."""
-    keeper = request.app[DESK].keepers[asked.query.dataset]
+    keeper = request.app[DESK].keeper(asked.query.dataset)
     headers["Cache-Control"] = f"private, max-age={int(keeper.max_age_s())}"
     if request.method in ("GET", "HEAD") and reply.unchanged(request, headers["ETag"]):
         return web.Response(status=304, headers={**headers, "Vary": "Accept-Encoding"})
     return await reply.send(request, payload, content_type=content_type, headers=headers)
-
-
-def _said(notices: Sequence[Notice]) -> dict[str, str]:
-    """The notices as a header, as row formats have no place for them; those that do not fit are left out."""
-    kept: list[dict[str, str]] = []
-    for notice in notices:
-        wider = [*kept, {"severity": notice.severity, "text": notice.text[:MAX_NOTICE_CHARS]}]
-        if len(_ascii(wider)) > MAX_NOTICES_BYTES:
-            break
-        kept = wider
-    return {"X-Bridge-Notices": _ascii(kept)} if kept else {}
-
-
-def _ascii(value: Any) -> str:
-    """JSON that may stand in a header: everything but printable ASCII is escaped."""
-    return json.dumps(value, separators=(",", ":"))
 
 
 async def _error_as_data(request: web.Request, error: BridgeError, pairs: Sequence[tuple[str, str]]) -> web.Response:
@@ -207,6 +188,7 @@ async def _error_as_data(request: web.Request, error: BridgeError, pairs: Sequen
     row = {key: shape[key] for key in ("error", "code", "remedy", "request_id")}
     columns = tuple(Column(key, ColumnType.STRING) for key in row)
     frame = Frame(pl.DataFrame([row], schema=dict.fromkeys(row, pl.String)), Schema(columns))
+    frame = frame.note(Notice("error", error.sentence))
     headers = {"Cache-Control": "no-store", "Content-Type": TYPES.get(form, reply.JSON_TYPE)}
     return web.Response(body=_rendered(frame, form, ""), headers=headers)
 

@@ -7,8 +7,9 @@ from aiohttp import web
 from bridge.errors import BadRequest
 from bridge.model.query import Query
 from bridge.model.schema import Shape
+from bridge.sources.ask import Answer
 from bridge.sources.work import cells
-from bridge.web import body, forms, grafana, panel, reply, simplejson, variables
+from bridge.web import body, forms, grafana, notices, panel, reply, simplejson, variables
 from bridge.web.handlers.json_bodies import (
     AnnotationsBody,
     MetricsBody,
@@ -47,11 +48,15 @@ async def query(request: web.Request) -> web.Response:
     _note_panel(request, asked)
     desk = request.app[DESK]
     prepared = await panel.prepare(desk, asked, request.app[CLOCK].now())
-    answers = await grafana.ask(desk, prepared)
+    answers = [_shown(answer) for answer in await grafana.ask(desk, prepared)]
     aliases = {item.refId: item.alias for item in asked.targets if item.alias}
     grafana.refuse_rows(answers, desk.limits.max_rows)
     size = cells(*(frame for answer in answers for frame in answer.frames))
     return await reply.send_json(request, lambda: grafana.wire(answers, aliases), size)
+
+
+def _shown(answer: Answer) -> Answer:
+    return notices.annotated(answer) if answer.query.shape is Shape.ANNOTATIONS else answer
 
 
 def _note_panel(request: web.Request, asked: QueryBody) -> None:
@@ -96,7 +101,7 @@ async def annotation_list(request: web.Request) -> web.Response:
     names = grafana.targets_of(Target(target=asked.annotation.query))
     span = grafana.span_of(asked.range, request.app[CLOCK].now())
     base = Query("", span=span, shape=Shape.ANNOTATIONS, ref_id="Anno")
-    answers = await request.app[DESK].ask(base.named(name) for name in names)
+    answers = [_shown(answer) for answer in await request.app[DESK].ask(base.named(name) for name in names)]
     if failed := next((answer.error for answer in answers if answer.error is not None), None):
         # This protocol has no place for a word beside the annotations.
         raise failed

@@ -1,0 +1,179 @@
+"""The history of one dataset at work: what a sample may be, when it is written, and what the past says."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TypeVar
+
+from bridge.errors import StoreError
+from bridge.model.clock import Clock
+from bridge.model.frame import Frame
+from bridge.model.query import Query
+from bridge.model.schema import Schema
+from bridge.sources.history import reading, upkeep
+from bridge.sources.history.reading import Past
+from bridge.sources.history.stored import stored_kinds
+from bridge.sources.history.table import Table
+from bridge.sources.history.versions import schema_of
+from bridge.sources.history.view import View
+
+log = logging.getLogger("bridge.history")
+
+T = TypeVar("T")
+
+# At most one commit a minute, whatever the pace of samples.
+FLUSH_S = 60.0
+UPKEEP_S = 600.0
+SWEEP_S = 6 * 3_600.0
+# After a flush that failed the next is tried later and later.
+MAX_PAUSE_S = 900.0
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryStatus:
+    """How the history of one dataset is doing.
+
+    Units: rows, bytes; `pending_rows` are in the segments only.
+    """
+
+    rows: int = 0
+    size_bytes: int = 0
+    pending_rows: int = 0
+    files: int = 0
+    version: int = -1
+    last_at: datetime | None = None
+    error: str | None = None
+    remedy: str | None = None
+
+
+class History:
+    """What one dataset keeps of its past."""
+
+    def __init__(self, table: Table, clock: Clock, *, steady: Callable[[], bool]) -> None:
+        self.table = table
+        self._clock = clock
+        self._steady = steady
+        self._error: StoreError | None = None
+        # Why the history cannot be used at all, such as that a newer version of bridge wrote it.
+        self.closed: StoreError | None = None
+        self._admitted: set[tuple[int, str]] = set()
+        now_s = clock.monotonic_s()
+        self._flushed_s = now_s
+        self._flush_due_s = now_s + FLUSH_S
+        self._pause_s = FLUSH_S
+        self._tended_s = now_s
+        self._swept_s = now_s - SWEEP_S
+
+    async def open(self) -> None:
+        """Finds what was recorded before; where that cannot be read, `status` says why and nothing is recorded."""
+        try:
+            await asyncio.to_thread(self.table.open)
+        except StoreError as error:
+            log.error("history cannot be opened", extra={"dataset": self.table.name, "error": error.message})  # noqa: TRY400
+            self.closed = error
+
+    @property
+    def view(self) -> View:
+        """What is recorded, as of now."""
+        return self.table.view
+
+    @property
+    def schema(self) -> Schema | None:
+        """The columns of the current version, None before the first sample."""
+        versions = self.view.versions
+        return schema_of(versions.current) if versions else None
+
+    @property
+    def schema_version(self) -> int:
+        """The number of the current version of the columns, 1 before the first sample."""
+        versions = self.view.versions
+        return versions.current.version if versions else 1
+
+    def status(self) -> HistoryStatus:
+        """How it is doing."""
+        view = self.view
+        error = self.closed or self._error or view.problem
+        return HistoryStatus(
+            rows=view.rows,
+            size_bytes=view.size_bytes,
+            pending_rows=view.pending_rows,
+            files=len(view.files),
+            version=view.seq,
+            last_at=view.last_at,
+            error=error.message if error else None,
+            remedy=error.remedy if error else None,
+        )
+
+    async def admit(self, frame: Frame) -> None:
+        """Nothing, where the columns are those of the history, or can become them by themselves.
+
+        Errors: SchemaChanged when a person must say what the change means.
+        """
+        if self.view.versions is None:
+            return
+        known = (self.schema_version, f"{frame.schema.fingerprint}{frame.data.dtypes}")
+        if known in self._admitted:
+            return
+        await asyncio.to_thread(self.table.admit, frame.schema, stored_kinds(frame.data, frame.schema))
+        self._admitted = {known} if len(self._admitted) > 64 else {*self._admitted, known}
+
+    async def record(self, frame: Frame) -> int:
+        """Takes what is new of a sample; how many rows, which are on the disk when this returns.
+
+        Errors: SchemaChanged; StoreError, which `status` tells until a sample is taken again.
+        """
+        if self.closed is not None:
+            raise self.closed
+        return await self._told(lambda: self.table.record(frame, self._clock.now()))
+
+    async def tend(self) -> None:
+        """Moves samples on, merges, drops and deletes, as far as it is time to.
+
+        Errors: StoreError, which `status` tells; nothing is lost, it is tried again.
+        """
+        now_s = self._clock.monotonic_s()
+        if now_s >= self._flush_due_s and self.view.chunks:
+            # Counted from now: a flush that fails must not be tried with every sample.
+            self._flush_due_s = now_s + self._pause_s
+            self._pause_s = min(self._pause_s * 2, MAX_PAUSE_S)
+            await self._told(self.table.flush)
+            self._pause_s, self._flush_due_s = FLUSH_S, now_s + FLUSH_S
+            if upkeep.due(self.table):
+                await self._told(lambda: upkeep.compact(self.table))
+        if now_s - self._tended_s >= UPKEEP_S:
+            self._tended_s = now_s
+            if self._steady():
+                await self._told(lambda: upkeep.expire(self.table, self._clock.now()))
+            if now_s - self._swept_s >= SWEEP_S:
+                self._swept_s = now_s
+                await self._told(lambda: upkeep.sweep(self.table, self._clock.now()))
+
+    async def _told(self, work: Callable[[], T]) -> T:
+        try:
+            made = await asyncio.to_thread(work)
+        except StoreError as error:
+            if self._error is None:
+                log.error("history stalls", extra={"dataset": self.table.name, "error": error.message})  # noqa: TRY400
+            self._error = error
+            raise
+        if self._error is not None:
+            log.info("history goes on", extra={"dataset": self.table.name})
+            self._error = None
+        return made
+
+    async def read(
+        self, query: Query, schema: Schema, live: Frame | None, max_rows: int, *, drawn: bool
+    ) -> Past | None:
+        """What the past says to a bound query, live rows among it; None where there is none.
+
+        Errors: StoreError when its files cannot be read.
+        """
+        view = self.view
+        if not (view.files or view.chunks):
+            return None
+        wanted = reading.asked(query, schema, max_rows, drawn=drawn)
+        return await asyncio.to_thread(self.table.read, view, wanted, live)

@@ -1,0 +1,136 @@
+"""Puts every answer of one dataset before its checks, and remembers what they found."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from bridge.edge.meters import Meters
+from bridge.errors import BridgeError, HeldBack, SchemaMismatch
+from bridge.model.clock import Clock
+from bridge.model.finding import Finding, Level
+from bridge.model.frame import Frame, Notice
+from bridge.model.query import Query
+from bridge.model.schema import Schema
+from bridge.sources.quality.bound import CheckError
+from bridge.sources.quality.judge import BoundCheck, Judged, asked, bind_checks, judge
+from bridge.sources.quality.ledger import Ledger
+from bridge.sources.recipe import Errand, Reach, both
+from bridge.sources.registry import DatasetEntry
+from bridge.sources.work import cells, run
+
+log = logging.getLogger("bridge.sources")
+
+_SEVERITIES = {Level.INFO: "info", Level.WARN: "warning"}
+MAX_TEXTS = 5
+
+
+class Inspector:
+    """The checks of one dataset at work.
+
+    A check of the plug-in's own counts as one of the settings': what it blocks is held back, what it finds is told.
+    """
+
+    def __init__(self, entry: DatasetEntry, clock: Clock, meters: Meters, reach: Reach | None) -> None:
+        self.ledger = Ledger()
+        self._entry = entry
+        self._clock = clock
+        self._meters = meters
+        self._reach = reach
+        self._bound: tuple[str, Mapping[str, Schema], tuple[BoundCheck, ...]] | None = None
+
+    async def inspect(self, frame: Frame, errand: Errand, found: Sequence[Finding] = ()) -> Frame:
+        """The frame with what was found of it; `found` is what its plug-in says.
+
+        Errors: HeldBack when a check keeps it from its consumers; SchemaMismatch when the checks do not fit it.
+        """
+        if not self._entry.checks and not found and not self.ledger.active:
+            return frame
+        judged = await self._judged(frame, errand)
+        told = replace(
+            judged,
+            findings=(*found, *judged.findings),
+            made=judged.made | {(item.check, item.column or "") for item in found} | self._gone(found),
+        )
+        self.ledger.note(told, self._clock.now())
+        for item in told.findings:
+            self._meters.findings.labels(self._entry.name, item.check, item.level.value).inc()
+        if told.blocked:
+            raise self._held_back(told)
+        return frame.note(*(Notice(_SEVERITIES[item.level], item.text) for item in told.findings))
+
+    @property
+    def ages(self) -> bool:
+        """Whether an answer may be found bad later without any change."""
+        return any(check.kind == "fresh" for check in self._entry.checks)
+
+    def refused(self, error: SchemaMismatch) -> None:
+        """Notes what a check before the steps found, where it kept the answer back."""
+        found = tuple(item for item in error.findings if isinstance(item, Finding))
+        if found:
+            self.ledger.note(
+                Judged(found, made=frozenset((f.check, f.column or "") for f in found)), self._clock.now()
+            )
+            for item in found:
+                self._meters.findings.labels(self._entry.name, item.check, item.level.value).inc()
+
+    def _gone(self, found: Sequence[Finding]) -> set[tuple[str, str]]:
+        """Findings of the plug-in's own checks that stand and were not made again."""
+        named = {check.title for check in self._entry.checks}
+        still = {(item.check, item.column or "") for item in found}
+        active = {(noted.finding.check, noted.finding.column or "") for noted in self.ledger.active}
+        return {key for key in active - still if not any(key[0].startswith(name) for name in named)}
+
+    async def _judged(self, frame: Frame, errand: Errand) -> Judged:
+        if not self._entry.checks:
+            return Judged()
+        bound = self._bind(frame)
+        others = await self._others(bound, errand)
+        whole = not errand.own.filters
+        now = self._clock.now()
+        return await run(cells(frame), lambda: judge(bound, frame, others, now, whole=whole, span=errand.own.span))
+
+    def _bind(self, frame: Frame) -> tuple[BoundCheck, ...]:
+        known = {}
+        for check in self._entry.checks:
+            for name in check.others:
+                schema = self._reach.schema(name) if self._reach else None
+                if schema is not None:
+                    known[name] = schema
+        print_ = frame.schema.fingerprint
+        if self._bound is None or self._bound[:2] != (print_, known):
+            try:
+                bound = bind_checks(self._entry.checks, frame.schema, known)
+            except CheckError as error:
+                place = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in error.loc)
+                raise SchemaMismatch(
+                    f"`{self._entry.name}`: checks{place}: {error}", remedy="correct the dataset's `checks`"
+                ) from error
+            self._bound = (print_, known, bound)
+        return self._bound[2]
+
+    async def _others(self, bound: tuple[BoundCheck, ...], errand: Errand) -> dict[str, Frame]:
+        """The datasets to compare with; one that cannot be had is missing, which the check then says."""
+        wanted = asked(bound, errand.own.span)
+        if not wanted or self._reach is None:
+            return {}
+        reach = self._reach
+
+        async def one(query: Query) -> Frame | None:
+            try:
+                return await reach.get(query)
+            except BridgeError as error:
+                log.warning("no reference", extra={"dataset": self._entry.name, "error": error.message})
+                return None
+
+        frames = await both(*(one(query) for query in wanted.values()))
+        return {name: frame for name, frame in zip(wanted, frames, strict=True) if frame is not None}
+
+    def _held_back(self, told: Judged) -> HeldBack:
+        texts = [item.text for item in told.findings if item.level is Level.BLOCK]
+        more = f"; and {len(texts) - MAX_TEXTS} more findings" if len(texts) > MAX_TEXTS else ""
+        return HeldBack(
+            f"`{self._entry.name}` is held back: {'; '.join(texts[:MAX_TEXTS])}{more}",
+            remedy="correct the data at its source, or the dataset's `checks`; `_findings` lists all",
+        )

@@ -1,0 +1,1 @@
+"""What is checked of every answer, as the settings have it."""
