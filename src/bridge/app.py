@@ -140,7 +140,7 @@ def _dataset(given: DatasetSettings) -> DatasetConfig:
 
 
 def _keeping(given: HistorySettings) -> Keeping:
-    return Keeping(given.keep_s, given.every_s, given.window_s, given.max_bytes, given.time)
+    return Keeping(given.keep_s, given.every_s, given.window_s, given.max_bytes, given.time, given.flush_s)
 
 
 def limits_of(given: LimitSettings) -> Limits:

@@ -101,6 +101,11 @@ class HistorySettings(Section):
         None, description="How many seconds back from now a sample asks for; unset: all of the dataset."
     )
     max_bytes: PositiveCount = Field(1024**3, description="Most bytes of its data files; the oldest go first.")
+    flush_s: Annotated[Seconds, Field(ge=1)] = Field(
+        60,
+        description="Seconds between two moves of samples from the segment into the table; each costs a commit, so "
+        "that less than 60 costs CPU. What is in the segment is as safe, and is read as well.",
+    )
     time: ColumnName | None = Field(
         None,
         description="Name of a time column given to a dataset that has none: when it was sampled. Unset: its rows "

@@ -81,6 +81,7 @@ class Keeping:
     window_s: float | None = None
     max_bytes: int = 1024**3
     time: str | None = None
+    flush_s: float = 60.0
 
 
 @dataclass(frozen=True, slots=True)

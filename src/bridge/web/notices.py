@@ -18,15 +18,16 @@ from bridge.sources.ask import Answer
 # Clients read headers of up to 8 KiB.
 MAX_NOTICES_BYTES = 4_000
 MAX_NOTICE_CHARS = 300
+_GRAVE = {"error": 0, "warning": 1}
 TITLE = "no newer annotations"
 TAG = "bridge-stale"
 _MARK = (Column("time", ColumnType.TIME), Column("timeEnd", ColumnType.TIME), Column("title", ColumnType.STRING))
 
 
 def header(notices: Sequence[Notice]) -> dict[str, str]:
-    """The notices as a header, as row formats have no place for them; those that do not fit are left out."""
+    """The notices as a header, as row formats have no place for them; the graver come first, some may not fit."""
     kept: list[dict[str, str]] = []
-    for notice in notices:
+    for notice in sorted(notices, key=lambda item: _GRAVE.get(item.severity, len(_GRAVE))):
         wider = [*kept, {"severity": notice.severity, "text": notice.text[:MAX_NOTICE_CHARS]}]
         if len(_ascii(wider)) > MAX_NOTICES_BYTES:
             break

@@ -99,11 +99,11 @@ def fitted(versions: Versions, schema: Schema, stored: Mapping[str, str]) -> tup
 
 def continued(versions: Versions, before: StoredColumn, column: Column, stored: Mapping[str, str]) -> StoredColumn:
     """`before` as the column has it now; what was a number stays one, and a unit stands until another is said."""
-    known = before.stored if before.type is column.type else NATURAL[column.type]
-    kind = stored.get(column.name, known) if column.type is ColumnType.NUMBER else known
-    if known == "number" and before.type is column.type:
-        kind = known
-    unit = column.unit or before.unit if before.type is column.type else column.unit
+    same = before.type is column.type
+    kind = before.stored if same else NATURAL[column.type]
+    if column.type is ColumnType.NUMBER:
+        kind = stored.get(column.name, kind)
+    unit = column.unit or (before.unit if same else None)
     return widest(versions, StoredColumn(before.id, column.name, column.type, unit, column.role, column.kind, kind))
 
 

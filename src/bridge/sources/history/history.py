@@ -25,8 +25,6 @@ log = logging.getLogger("bridge.history")
 
 T = TypeVar("T")
 
-# At most one commit a minute, whatever the pace of samples.
-FLUSH_S = 60.0
 UPKEEP_S = 600.0
 SWEEP_S = 6 * 3_600.0
 # After a flush that failed the next is tried later and later.
@@ -63,8 +61,8 @@ class History:
         self._admitted: set[tuple[int, str]] = set()
         now_s = clock.monotonic_s()
         self._flushed_s = now_s
-        self._flush_due_s = now_s + FLUSH_S
-        self._pause_s = FLUSH_S
+        self._flush_due_s = now_s + table.keeping.flush_s
+        self._pause_s = table.keeping.flush_s
         self._tended_s = now_s
         self._swept_s = now_s - SWEEP_S
 
@@ -141,7 +139,8 @@ class History:
             self._flush_due_s = now_s + self._pause_s
             self._pause_s = min(self._pause_s * 2, MAX_PAUSE_S)
             await self._told(self.table.flush)
-            self._pause_s, self._flush_due_s = FLUSH_S, now_s + FLUSH_S
+            self._pause_s = self.table.keeping.flush_s
+            self._flush_due_s = now_s + self._pause_s
             if upkeep.due(self.table):
                 await self._told(lambda: upkeep.compact(self.table))
         if now_s - self._tended_s >= UPKEEP_S:

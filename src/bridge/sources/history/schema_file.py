@@ -10,7 +10,7 @@ import fcntl
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 
@@ -221,14 +221,13 @@ def _locked(path: Path) -> Iterator[None]:
     """
     # Closing it gives the lock back; deleted it must not be, or two processes could lock two files of one name.
     with path.open("a+b", buffering=0) as file:
-        for turn in range(_TRIES):
-            try:
+        for _ in range(_TRIES):
+            with suppress(BlockingIOError):
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
-            except BlockingIOError:
-                if turn == _TRIES - 1:
-                    raise _held(path, file.fileno()) from None
-                time.sleep(_PAUSE_S)
+            time.sleep(_PAUSE_S)
+        else:
+            raise _held(path, file.fileno())
         os.ftruncate(file.fileno(), 0)
         file.write(b"%d\n" % os.getpid())
         yield

@@ -255,9 +255,10 @@ class Table:
     def _snapshot(self, data: pl.DataFrame, at: datetime) -> tuple[pl.DataFrame, Known]:
         """All rows, unless they are those of the sample before; of none, a mark that says so."""
         known, said_at = self._known, self._said_at
-        same = known is not None and said_at is not None and known.data.equals(data)
-        if same and (at - said_at).total_seconds() < self.keeping.keep_s * REPEAT_RATIO:
-            return _none_of(data), known
+        if known is not None and said_at is not None:
+            young = (at - said_at).total_seconds() < self.keeping.keep_s * REPEAT_RATIO
+            if young and known.data.equals(data):
+                return _none_of(data), known
         self._said_at = at
         if not data.height:
             return data.clear(1).with_columns(pl.lit(NOTHING, pl.Int32).alias(REV)), Known(data, data)
