@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 LOCK := $(PYTHON) -m venv $(VENV) && $(PIP) install --require-hashes -r
 SELF := $(PIP) install --no-deps --no-build-isolation -e .
 
-.PHONY: run run-mlflow test packages check bench peers docs lock clean
+.PHONY: run run-mlflow test packages check bench drill peers docs lock clean
 
 run: $(VENV)/run.done ## the demo, on embedded defaults
 	$(BIN)/bridge demo
@@ -34,6 +34,9 @@ check: $(VENV)/dev.done ## style, types, layers, and docs that say what the code
 
 bench: $(VENV)/dev.done peers ## ratios, measured side by side in one run, into benchmarks/RESULTS.md
 	$(BIN)/python benchmarks/run.py
+
+drill: $(VENV)/dev.done ## the demo under random kill -9: [SECONDS=600] [SEED=…], every acknowledged sample once in the end
+	$(BIN)/python benchmarks/drill.py --seconds $(or $(SECONDS),600) $(if $(SEED),--seed $(SEED))
 
 peers: $(VENV)/dev.done ## what `bench` compares bridge with, each in an environment of its own under .venv-peers
 	$(BIN)/python benchmarks/peers/build.py

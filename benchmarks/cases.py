@@ -45,9 +45,22 @@ class Sizes:
     budget_s: float = 9.0
     idle_s: float = 10.0
     sources: tuple[int, ...] = (5, 10, 20, 40)
+    # Long enough for two moves from the segments to the tables.
+    recording_s: float = 125.0
+    past_rows: int = 10_000_000
 
 
-TINY = Sizes(points=50_000, table_rows=2_000, rounds=1, requests=32, budget_s=0.5, idle_s=0.5, sources=(2, 4))
+TINY = Sizes(
+    points=50_000,
+    table_rows=2_000,
+    rounds=1,
+    requests=32,
+    budget_s=0.5,
+    idle_s=0.5,
+    sources=(2, 4),
+    recording_s=6.0,
+    past_rows=600_000,
+)
 
 
 @dataclass(frozen=True, slots=True)

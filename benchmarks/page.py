@@ -14,6 +14,7 @@ from measure import Pairs
 
 ROOT = Path(__file__).parents[1]
 KEPT_RUNS = 5
+KEPT_DRILLS = 10
 HEAD = """\
 <!-- Written by `make bench`. -->
 
@@ -31,6 +32,61 @@ no answer can come from a cache of answers. The peers answer with lists of `[val
 where `records` is said; bridge with Grafana's wire frames, also as `format=frame` of its own API. What each sends is
 checked for its number of points, range and values.
 """
+
+
+DRILL_TITLE = "# Drills\n"
+DRILL_HEAD = f"""{DRILL_TITLE}
+Each line is one `make drill`, the newest first: the demo and a source that knows what it said, recorded every second
+and flushed every second, while bridge is killed with SIGKILL at random, in its first moments, in the middle of
+flushes and merges, or stopped and then killed, and started again. A row is acknowledged when bridge answered with it,
+or counted it as recorded, before a kill. In the end all are looked for, through bridge and in the Delta tables and
+segments; each version that was ever told must say the same again.
+
+| when | commit | seconds | seed | lives, kills | rows acknowledged, recorded | lost | doubled | never said \
+| else wrong | slowest start | most files | memory |
+|---|---|---|---|---|---|---|---|---|---|---|---|---|
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Drilled:
+    """What a drill found."""
+
+    seed: int
+    took_s: float
+    kills: int
+    ends: str
+    lives: int
+    answers: int
+    acknowledged: int
+    recorded: int
+    lost: int
+    doubled: int
+    foreign: int
+    other: int
+    slowest_start_s: float
+    most_files: int
+    memory: str
+
+    def cells(self) -> dict[str, str]:
+        """Name and value of each figure."""
+        return {
+            "seconds": f"{self.took_s:g}",
+            "seed": str(self.seed),
+            "lives, kills": f"{self.lives}, {self.kills} ({self.ends})",
+            "rows acknowledged, recorded": f"{self.acknowledged}, {self.recorded}",
+            "lost": str(self.lost),
+            "doubled": str(self.doubled),
+            "never said": str(self.foreign),
+            "else wrong": str(self.other),
+            "slowest start": f"{self.slowest_start_s:.1f} s",
+            "most files": str(self.most_files),
+            "memory": self.memory,
+        }
+
+    def table(self) -> str:
+        """The figures for a terminal."""
+        return "\n".join(f"{name:>28}  {value}" for name, value in self.cells().items())
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,10 +181,29 @@ def section(rows: list[Row], *, load: float, took_s: float, quick: bool) -> str:
 
 
 def write(path: Path, newest: str) -> None:
-    """The page with this run on top of those it already has."""
-    older = re.split(r"(?m)^(?=## )", path.read_text())[1:] if path.exists() else []
-    runs = [newest, *older][:KEPT_RUNS]
-    path.write_text("\n".join([HEAD, *(run.rstrip("\n") + "\n" for run in runs)]))
+    """The page with this run on top of those it already has, and its drills below."""
+    runs, drills = _parts(path)
+    _put(path, [newest, *runs][:KEPT_RUNS], drills)
+
+
+def _parts(path: Path) -> tuple[list[str], str]:
+    """The runs of a page, newest first, and all of its drills."""
+    runs, mark, drills = (path.read_text() if path.exists() else "").partition(DRILL_TITLE)
+    return re.split(r"(?m)^(?=## )", runs)[1:], mark + drills
+
+
+def _put(path: Path, runs: list[str], drills: str) -> None:
+    parts = [HEAD, *(run.rstrip("\n") + "\n" for run in runs), *([drills] if drills else [])]
+    path.write_text("\n".join(parts))
+
+
+def write_drill(path: Path, found: Drilled) -> None:
+    """The page with a line for this drill on top of those before."""
+    runs, drills = _parts(path)
+    older = [line for line in drills.splitlines() if re.match(r"\| \d{4}-", line)]
+    when = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
+    line = f"| {' | '.join((when, _commit(), *found.cells().values()))} |"
+    _put(path, runs, DRILL_HEAD + "\n".join([line, *older[: KEPT_DRILLS - 1]]) + "\n")
 
 
 def _commit() -> str:

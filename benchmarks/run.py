@@ -17,11 +17,13 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from cases import OVER_HTTP, TINY, WIDTH, Bench, Sizes, start
+from checked import checked
 from holding import memory
 from library import IN_PROCESS
 from measure import load
 from page import Row, section, write
 from processes import BRIDGE, HERE, Client, new_session, panel, running, write_points, write_settings
+from recorded import long_past, sampled
 from rivals import AGAINST_PEERS, VENVS, started
 from steps import steps
 
@@ -51,6 +53,8 @@ async def measured(folder: Path, sizes: Sizes, venvs: Path) -> list[Row]:
     with running(folder, str(HERE / "container.py")) as container:
         _said(rows, await start(folder, container, sizes))
         _said(rows, await memory(folder, container, sizes))
+        for apart in (checked, long_past, sampled):
+            _said(rows, await apart(folder, container, sizes))
     return rows
 
 

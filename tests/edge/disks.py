@@ -59,6 +59,22 @@ def open_folder() -> Iterator[Path]:
         yield Path(name)
 
 
+def fill(folder: Path) -> Path:
+    """Takes all the room there is, in a file that gives it back when it is deleted."""
+    ballast = folder / "ballast"
+    handle = os.open(ballast, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    try:
+        for size_bytes in (65_536, 4_096, 1):
+            while True:
+                try:
+                    os.write(handle, b"x" * size_bytes)
+                except OSError:
+                    break
+    finally:
+        os.close(handle)
+    return ballast
+
+
 def swap(path: Path, device: str) -> None:
     """Puts a device in the place of a file that this process has open, as if the disk had gone bad under it."""
     for number in map(int, os.listdir("/proc/self/fd")):

@@ -186,6 +186,8 @@ def full(meters: Meters) -> Meters:
     meters.fetch_seconds.labels("lab", "lab.runs").observe(30)
     meters.cache.labels("lab.runs", "hit").inc()
     meters.rows.labels("lab.runs").inc(10)
+    meters.samples.labels("lab.runs", "ok").inc()
+    meters.sampled_rows.labels("lab.runs").inc(10)
     meters.panel('a"\\\n', "1", 0.1)
     meters.panel("abc", "1", 0.1)
     meters.lineage_events.labels("sent").inc()

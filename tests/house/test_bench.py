@@ -32,6 +32,13 @@ MEASURED = (
     "Memory (RSS) 0.5 s after the start",
     "Memory (RSS) with 2, 4 `rest` sources of 200 rows, asked one after the other",
     "Memory (RSS) with 2, 4 `rest` sources of 200 rows, all asked in one panel",
+    "Panel of 2,000 rows, fetched anew (`rest`, JSON), with 8 checks",
+    "Panel of 2,000 rows, fetched anew (`files`, CSV), with 8 checks",
+    "Panel of 2,000 rows, fetched anew (`files`, Parquet), with 8 checks",
+    "Panel of a past of 600,000 rows in 30 days: 30 days, 1 series, 1,000 points each: extremes kept",
+    "Panel of a past of 600,000 rows in 30 days: 30 days, 1 series, 1,000 points each: means",
+    "Panel of a past of 600,000 rows in 30 days: its last day, 20 series, 1,000 points each: extremes kept",
+    "4 datasets recorded every 5 s",
 )
 BUILD = ROOT / "benchmarks" / "peers" / "build.py"
 

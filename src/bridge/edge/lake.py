@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Collection, Mapping, Sequence
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -16,7 +18,10 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from bridge.errors import StoreBroken, StoreError
+from bridge.edge import lake_log
+from bridge.edge.disk import make_folder, store_error, sync_folder
+from bridge.edge.lake_log import ACTIONS, CHECKPOINT_COMMITS
+from bridge.errors import StoreBroken, StoreError, StoreNewer
 from bridge.model.span import EPOCH, to_us
 
 if TYPE_CHECKING:
@@ -27,12 +32,16 @@ WRITER = "bridge"
 # Readers of the folder (Spark, DuckDB) see a version for at least so long after it was replaced.
 GRACE_HOURS = 6
 _CONFIGURATION = {
-    "delta.checkpointInterval": "20",
-    "delta.enableExpiredLogCleanup": "true",
-    "delta.logRetentionDuration": f"interval {GRACE_HOURS} hours",
+    "delta.checkpointInterval": str(CHECKPOINT_COMMITS),
+    # The log is shortened here, by number: by age, a clock that was once ahead would stop it for good.
+    "delta.enableExpiredLogCleanup": "false",
     "delta.deletedFileRetentionDuration": f"interval {GRACE_HOURS} hours",
 }
 MISSING = "history needs the package deltalake (install bridge with the extra `lake`)"
+# Newer protocols may say that rows of a file are deleted, or that its columns have other names.
+_READER, _WRITER = 1, 2
+_ERRNO = re.compile(r"\(os error (\d+)\)")
+_TRIED_AGAIN = "samples stay in the segments and are tried again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,55 +69,61 @@ def available() -> bool:
 
 
 class Lake:
-    """The list of files of one Delta table.
+    """The list of files of one Delta table, changed by one process only and by one thread at a time.
 
-    Errors: StoreBroken when the table's log cannot be read; StoreError when it cannot be written.
+    Errors: StoreBroken when the table's log cannot be understood, StoreNewer when it needs another bridge; both leave
+            it as it is. StoreError when it cannot be read or written.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._log = folder / lake_log.FOLDER
+        self._table: DeltaTable | None = None
 
     @property
     def exists(self) -> bool:
         """Whether a first commit was made."""
-        log = self.folder / "_delta_log"
-        return log.is_dir() and any(name.endswith((".json", ".parquet")) for name in os.listdir(log))
+        with self._translated("read"):
+            found = lake_log.listed(self._log)
+        return bool(found.commits or found.checkpoints)
 
     def create(self, sample: pl.DataFrame) -> None:
         """An empty table with the columns of `sample`."""
         from deltalake import DeltaTable
-        from deltalake.exceptions import DeltaError
 
-        self.folder.mkdir(parents=True, exist_ok=True)
-        try:
+        self._refuse_lost()
+        with self._translated("written"):
+            make_folder(self.folder)
             DeltaTable.create(self.folder, schema=_arrow_schema(sample), configuration=_CONFIGURATION)
-        except (DeltaError, OSError) as error:
-            raise self._unwritten(error) from error
-        self._settle()
+            lake_log.settle(self._log)
+            sync_folder(self.folder)
 
     def widen(self, sample: pl.DataFrame) -> None:
         """Adds the columns of `sample` that the table does not have; older files have none of their values."""
         from deltalake import Schema
-        from deltalake.exceptions import DeltaError
 
-        table = self._open()
+        table = self._opened()
         known = {field.name for field in table.schema().fields}
-        added = [field for field in Schema.from_arrow(_arrow_schema(sample)).fields if field.name not in known]
-        if not added:
+        if known.issuperset(sample.columns):
             return
-        try:
-            table.alter.add_columns(added)
-        except (DeltaError, OSError) as error:
-            raise self._unwritten(error) from error
-        self._settle()
+        with self._changing():
+            fields = Schema.from_arrow(_arrow_schema(sample)).fields
+            table.alter.add_columns([field for field in fields if field.name not in known])
 
     def load(self) -> tuple[list[LakeFile], int]:
         """The files, and the number of the last rows that were committed; -1 before the first.
 
         A last commit that was cut short is set aside: what it brought is still in the segments.
         """
-        table = self._open()
-        return _files(table), self._last(table)
+        self._table = None
+        with self._translated("read"):
+            lake_log.mend(self._log)
+        if not self.exists:
+            self._refuse_lost()
+            return [], -1
+        table = self._opened()
+        last = table.transaction_version(WRITER)
+        return _files(table), -1 if last is None else int(last)
 
     def commit(
         self,
@@ -119,138 +134,153 @@ class Lake:
     ) -> None:
         """Puts files on the list and takes others off, all at once; they survive a loss of power from then on.
 
-        Shape: `last_seq` is the number of the last rows that `add` brings; None when the same rows are only moved.
+        Shape:  `last_seq` is the number of the last rows that `add` brings; None when the same rows are only moved.
+        Errors: StoreError, after which the change may have been made all the same; `load` tells.
         """
         from deltalake import CommitProperties, Transaction
-        from deltalake.exceptions import DeltaError
-        from deltalake.transaction import AddAction, RemoveAction
 
-        now_ms = int(max((self._stat(file.path).st_mtime for file in (*add, *remove)), default=0.0) * 1_000)
-        new = last_seq is not None
-        table = self._open()
-        times = {field.name for field in table.schema().fields if "timestamp" in str(field.type)}
-        actions: list[Any] = [
-            AddAction(
-                path=file.path,
-                size=file.size_bytes,
-                partition_values={},
-                modification_time=int(self._stat(file.path).st_mtime * 1_000),
-                data_change=new,
-                stats=json.dumps(
-                    {
-                        "numRecords": file.rows,
-                        "minValues": _said(file.low, times, up=False),
-                        "maxValues": _said(file.high, times, up=True),
-                    }
-                ),
+        table, new = self._opened(), last_seq is not None
+        with self._changing():
+            times = {field.name for field in table.schema().fields if "timestamp" in str(field.type)}
+            actions = [self._added(file, times, new=new) for file in add]
+            actions += [self._removed(file, moved=bool(add)) for file in remove]
+            marks = [Transaction(WRITER, last_seq)] if last_seq is not None else []
+            said = CommitProperties(
+                custom_metadata={ACTIONS: str(len(actions) + len(marks))}, app_transactions=marks or None
             )
-            for file in add
-        ]
-        actions += [
-            RemoveAction(file.path, data_change=not new and not add, deletion_timestamp=now_ms, size=file.size_bytes)
-            for file in remove
-        ]
-        marks = [Transaction(WRITER, last_seq)] if last_seq is not None else None
-        try:
-            table.create_write_transaction(
-                actions, "append", table.schema(), commit_properties=CommitProperties(app_transactions=marks)
-            )
-        except (DeltaError, OSError) as error:
-            raise self._unwritten(error) from error
-        self._settle()
+            table.create_write_transaction(actions, "append", table.schema(), commit_properties=said)
+        # It only takes room: the next commit tries again.
+        with suppress(OSError):
+            lake_log.trim(self._log)
 
-    def sweep(self) -> int:
+    def _added(self, file: LakeFile, times: Collection[str], *, new: bool) -> Any:
+        from deltalake.transaction import AddAction
+
+        stats = {
+            "numRecords": file.rows,
+            "minValues": _said(file.low, times, up=False),
+            "maxValues": _said(file.high, times, up=True),
+        }
+        modified_ms = int((self.folder / file.path).stat().st_mtime * 1_000)
+        return AddAction(file.path, file.size_bytes, {}, modified_ms, new, json.dumps(stats))
+
+    def _removed(self, file: LakeFile, *, moved: bool) -> Any:
+        from deltalake.transaction import RemoveAction
+
+        path, left_ms = self.folder / file.path, 0
+        # Deleted by hand it can still be taken off the list.
+        with suppress(FileNotFoundError):
+            # From now on nobody needs it, which is what `sweep` goes by.
+            os.utime(path)
+            left_ms = int(path.stat().st_mtime * 1_000)
+        return RemoveAction(file.path, data_change=not moved, deletion_timestamp=left_ms, size=file.size_bytes)
+
+    def sweep(self, now: datetime) -> int:
         """Deletes files that left the list, or never came onto it, hours ago; how many they were."""
-        from deltalake.exceptions import DeltaError
+        kept = {file.path for file in self.load()[0]}
+        with self._translated("written"):
+            left = [path for path in self.folder.glob("*.parquet") if path.name not in kept]
+            left += lake_log.left_over(self._log)
+            return sum(outlived(path, now) for path in left)
 
-        try:
-            gone = self._open().vacuum(
-                retention_hours=GRACE_HOURS, dry_run=False, enforce_retention_duration=False, full=True
-            )
-        except (DeltaError, OSError) as error:
-            raise self._unwritten(error) from error
-        return len(gone)
+    def highest_number(self) -> int:
+        """The highest number of rows that the log speaks of, also where it cannot be understood as a whole."""
+        return lake_log.highest_number(self._log)
 
-    def _open(self) -> DeltaTable:
+    def _opened(self) -> DeltaTable:
         from deltalake import DeltaTable
         from deltalake.exceptions import DeltaError
 
         try:
-            return DeltaTable(self.folder)
+            if self._table is None:
+                self._table = DeltaTable(self.folder)
+            else:
+                self._table.update_incremental()
         except (DeltaError, OSError, ValueError) as error:
-            if not self._set_aside_torn():
-                raise StoreBroken(
-                    f"the Delta log in {self.folder} cannot be read: {_first_line(error)}",
-                    remedy="new samples stay in the segments beside it; restore the folder from a backup, or move it "
-                    "away to begin a new history",
-                ) from error
-        return self._open()
+            self._table = None
+            if "Unsupported" in str(error):
+                raise self._newer(_first_line(error)) from error
+            raise StoreBroken(
+                f"the Delta log in `{self.folder}` cannot be read: {_first_line(error)}", remedy=lake_log.REMEDY
+            ) from error
+        needed = self._table.protocol()
+        if needed.min_reader_version > _READER or needed.min_writer_version > _WRITER:
+            self._table = None
+            raise self._newer(f"its protocol is {needed.min_reader_version}, {needed.min_writer_version}")
+        return self._table
 
-    def _last(self, table: DeltaTable) -> int:
-        last = table.transaction_version(WRITER)
-        return -1 if last is None else int(last)
-
-    def _set_aside_torn(self) -> bool:
-        """Whether the newest commit was cut short, and is out of the way now."""
-        log = self.folder / "_delta_log"
-        try:
-            commits = sorted(name for name in os.listdir(log) if name.endswith(".json") and name[:1].isdigit())
-        except OSError:
-            return False
-        # The first commit creates the table: without it there is nothing to go back to.
-        if len(commits) < 2:
-            return False
-        if not _whole(log / commits[-1]):
-            (log / commits[-1]).rename(log / f"{commits[-1]}.torn")
-            return True
-        return self._set_aside_checkpoint(log)
-
-    def _set_aside_checkpoint(self, log: Path) -> bool:
-        """Whether the newest checkpoint was cut short; what it sums up still stands in the commits."""
-        found = sorted(log.glob("*.checkpoint.parquet"))
-        if not found:
-            return False
-        try:
-            pl.read_parquet(found[-1])
-        except (pl.exceptions.PolarsError, OSError):
-            found[-1].rename(found[-1].with_suffix(".torn"))
-            (log / "_last_checkpoint").unlink(missing_ok=True)
-            return True
-        return False
-
-    def _stat(self, path: str) -> os.stat_result:
-        return (self.folder / path).stat()
-
-    def _settle(self) -> None:
-        """The newest commit is on the disk, not only in the system's memory."""
-        log = self.folder / "_delta_log"
-        commits = [name for name in os.listdir(log) if name.endswith(".json") and name[:1].isdigit()]
-        settle(log / max(commits))
-        settle(log)
-
-    def _unwritten(self, error: Exception) -> StoreError:
-        return StoreError(
-            f"the Delta log in {self.folder} cannot be written: {_first_line(error)}",
-            remedy="samples stay in the segments and are tried again; see whether the disk is full or read-only",
+    def _newer(self, reason: str) -> StoreNewer:
+        return StoreNewer(
+            f"the Delta table in `{self.folder}` was written by a newer version of bridge, or by another program: "
+            f"{reason} (this one knows {_READER}, {_WRITER})",
+            remedy="start that version, or give this one another `data_dir`",
         )
 
+    def _refuse_lost(self) -> None:
+        """Data files without a log are not begun anew: nobody would have them on a list, and they would be swept."""
+        if lake_log.has_data(self.folder):
+            raise StoreBroken(
+                f"the Delta log in `{self.folder}` is missing, though data files are there", remedy=lake_log.REMEDY
+            )
 
-def settle(path: Path) -> None:
-    """Waits until the file or folder is on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
+    @contextmanager
+    def _changing(self) -> Iterator[None]:
+        """A change of the log that is on the disk afterwards."""
+        try:
+            with self._translated("written"):
+                yield
+                lake_log.settle(self._log)
+        except BaseException:
+            # What it knows may not be what is there.
+            self._table = None
+            raise
+
+    @contextmanager
+    def _translated(self, done: str) -> Iterator[None]:
+        what = f"the Delta log in `{self.folder}` could not be {done}"
+        try:
+            yield
+        except OSError as error:
+            raise store_error(_with_number(error), what) from error
+        except Exception as error:
+            if not _of_delta(error):
+                raise
+            number = _ERRNO.search(str(error))
+            if number:
+                raise store_error(OSError(int(number[1]), os.strerror(int(number[1]))), what) from error
+            raise StoreError(f"{what}: {_first_line(error)}", remedy=_TRIED_AGAIN) from error
+
+
+def outlived(path: Path, now: datetime) -> bool:
+    """Deletes a file that nobody needs, if it has been so for long enough; whether that was done.
+
+    Errors: OSError.
+    """
+    now_s = now.timestamp()
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _whole(path: Path) -> bool:
-    """Whether every line of a commit is a JSON object, the last one included."""
-    try:
-        text = path.read_bytes()
-        return bool(text.strip()) and all(isinstance(json.loads(line), dict) for line in text.splitlines() if line)
-    except ValueError:
+        age_s = now_s - path.stat().st_mtime
+    except FileNotFoundError:
         return False
+    if age_s > GRACE_HOURS * 3_600:
+        path.unlink(missing_ok=True)
+        return True
+    if age_s < -GRACE_HOURS * 3_600:
+        # Of a clock that was ahead: it would stay for as long as that was.
+        os.utime(path, (now_s, now_s))
+    return False
+
+
+def _of_delta(error: Exception) -> bool:
+    from deltalake.exceptions import DeltaError
+
+    # Of columns that it cannot have it says so without a class of its own.
+    return isinstance(error, DeltaError) or type(error) is Exception
+
+
+def _with_number(error: OSError) -> OSError:
+    """The error with its number, which that of a library may only tell in its text."""
+    found = _ERRNO.search(str(error)) if error.errno is None else None
+    return OSError(int(found[1]), os.strerror(int(found[1]))) if found else error
 
 
 def _arrow_schema(sample: pl.DataFrame) -> Any:
@@ -287,7 +317,7 @@ def _said(bounds: Mapping[str, int], times: Collection[str], *, up: bool) -> dic
 def _instant(value_us: int, *, up: bool) -> str:
     ms = -(-value_us // 1_000) if up else value_us // 1_000
     instant = EPOCH + timedelta(milliseconds=ms)
-    return f"{instant:%Y-%m-%dT%H:%M:%S}.{ms % 1_000:03d}Z"
+    return f"{instant.replace(tzinfo=None).isoformat(timespec='milliseconds')}Z"
 
 
 def _first_line(error: Exception) -> str:

@@ -17,7 +17,7 @@ from bridge.model.query import Query
 from bridge.model.schema import Column, Role, Schema, Shape
 from bridge.sources.base import Limits
 from bridge.sources.history.history import History
-from bridge.sources.history.recall import Recall, refuse_as_of
+from bridge.sources.history.recall import WHOLE, Recall, Want, refuse_as_of
 from bridge.sources.keeper import Keeper, Kit
 from bridge.sources.outlines import Outlines
 from bridge.sources.present import bind, distinct, long_rows, must_exist, present, select_rows, without
@@ -149,7 +149,7 @@ class Desk:
     async def _frames(self, query: Query) -> list[Frame]:
         entry = self.entry(query.dataset)
         shape = _shape(query, entry)
-        frame, bound, notices = await self._fetch(_complete(query, entry), shape)
+        frame, bound, notices = await self._fetch(_complete(query, entry), Want(shape))
         first, *others = await self._presented(frame, bound, shape)
         return [first.note(*notices), *others]
 
@@ -173,7 +173,7 @@ class Desk:
 
     async def _rows(self, query: Query) -> Frame:
         entry = self.entry(query.dataset)
-        frame, bound, notices = await self._fetch(_complete(query, entry))
+        frame, bound, notices = await self._fetch(_complete(query, entry), Want(None))
         chosen = await run(_effort(frame, bound), lambda: long_rows(select_rows(frame, bound), bound, self.limits))
         return replace(chosen, ref_id=query.ref_id).note(*notices)
 
@@ -198,10 +198,11 @@ class Desk:
         asked = without(_complete(query, keeper.entry), column)
         if known := keeper.schema:
             must_exist(column, known, asked, "column")
-        own = await keeper.tag_values(asked, column)
+        # What a source lists of itself is of the present only.
+        own = await keeper.tag_values(asked, column) if asked.as_of is None else None
         if own is not None:
             return list(own[:MAX_DISTINCT])
-        frame, bound, _ = await self._fetch(asked)
+        frame, bound, _ = await self._fetch(asked, Want(column=column))
         return await run(_effort(frame, bound), lambda: distinct(frame, column, bound, MAX_DISTINCT))
 
     async def tag_keys(self, query: Query) -> list[Column]:
@@ -226,11 +227,11 @@ class Desk:
         frame = await self.fetched(Query(dataset=keeper.entry.name))
         return keeper.schema or frame.schema
 
-    async def _fetch(self, query: Query, shape: Shape = Shape.TABLE) -> tuple[Frame, Query, tuple[Notice, ...]]:
+    async def _fetch(self, query: Query, want: Want = WHOLE) -> tuple[Frame, Query, tuple[Notice, ...]]:
         keeper = self.keeper(query.dataset)
         if keeper.history is not None:
             recall = Recall(keeper.entry, keeper.history, self._clock, self.limits.max_rows)
-            return await recall.answer(query, shape, self._live)
+            return await recall.answer(query, want, self._live)
         if query.as_of is not None:
             raise refuse_as_of(keeper.entry.name)
         return await self._live(query)
@@ -239,7 +240,7 @@ class Desk:
         keeper = self.keeper(query.dataset)
         if known := keeper.schema:
             bound, notices = await _bound(query, known)
-            return await keeper.get(bound), bound, notices
+            return await keeper.get(_keyed(bound, known) if keeper.history else bound), bound, notices
         # Nothing is known of the columns yet: fetch first, then bind to what came.
         frame = await keeper.get(replace(query, filters=(), adhoc=(), columns=()))
         bound, notices = await _bound(query, frame.schema)
@@ -347,6 +348,12 @@ def _complete(query: Query, entry: DatasetEntry) -> Query:
                 remedy=f"give `{param.name}`; a variable that Grafana could not fill arrives as an empty payload",
             )
     return replace(query, dataset=entry.name, params=tuple(given.items()))
+
+
+def _keyed(query: Query, schema: Schema) -> Query:
+    """The query for all that names a row as well: recorded rows are told from live ones by it."""
+    dimensions = (column.name for column in schema.with_role(Role.DIMENSION))
+    return replace(query, columns=(*query.columns, *dimensions)) if query.columns else query
 
 
 def _shape(query: Query, entry: DatasetEntry) -> Shape:

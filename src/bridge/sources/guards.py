@@ -36,7 +36,7 @@ class Guards:
     def rest(self, bad_answers: int) -> None:
         """Leaves a source alone that gave so many bad answers in a row, if they are enough."""
         if bad_answers >= FAILURES:
-            why = f"its last {bad_answers} answers were held back by checks, so the source"
+            why = f"the source gave {bad_answers} answers in a row that checks held back"
             self._whole.trip(why, bad_answers - FAILURES)
 
     async def through(self, query: Query, work: Callable[[], Awaitable[T]]) -> T:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from bridge.edge.meters import Meters
@@ -32,12 +32,20 @@ class Inspector:
     A check of the plug-in's own counts as one of the settings': what it blocks is held back, what it finds is told.
     """
 
-    def __init__(self, entry: DatasetEntry, clock: Clock, meters: Meters, reach: Reach | None) -> None:
+    def __init__(
+        self,
+        entry: DatasetEntry,
+        clock: Clock,
+        meters: Meters,
+        reach: Reach | None,
+        published: Callable[[], Schema | None],
+    ) -> None:
         self.ledger = Ledger()
         self._entry = entry
         self._clock = clock
         self._meters = meters
         self._reach = reach
+        self._published = published
         self._bound: tuple[str, Mapping[str, Schema], tuple[BoundCheck, ...]] | None = None
 
     async def inspect(self, frame: Frame, errand: Errand, found: Sequence[Finding] = ()) -> Frame:
@@ -77,31 +85,33 @@ class Inspector:
 
     def _gone(self, found: Sequence[Finding]) -> set[tuple[str, str]]:
         """Findings of the plug-in's own checks that stand and were not made again."""
-        named = {check.title for check in self._entry.checks}
+        named = {check.name for check in self._bound[2]} if self._bound else set()
         still = {(item.check, item.column or "") for item in found}
         active = {(noted.finding.check, noted.finding.column or "") for noted in self.ledger.active}
-        return {key for key in active - still if not any(key[0].startswith(name) for name in named)}
+        return {key for key in active - still if key[0] not in named}
 
     async def _judged(self, frame: Frame, errand: Errand) -> Judged:
         if not self._entry.checks:
             return Judged()
-        bound = self._bind(frame)
+        bound = self._bind(frame, errand)
         others = await self._others(bound, errand)
         whole = not errand.own.filters
         now = self._clock.now()
         return await run(cells(frame), lambda: judge(bound, frame, others, now, whole=whole, span=errand.own.span))
 
-    def _bind(self, frame: Frame) -> tuple[BoundCheck, ...]:
+    def _bind(self, frame: Frame, errand: Errand) -> tuple[BoundCheck, ...]:
+        # Of a frame that was narrowed to some columns the others are not gone: their checks are passed over.
+        schema = (self._published() if errand.own.columns else None) or frame.schema
         known = {}
         for check in self._entry.checks:
             for name in check.others:
-                schema = self._reach.schema(name) if self._reach else None
-                if schema is not None:
-                    known[name] = schema
-        print_ = frame.schema.fingerprint
+                theirs = self._reach.schema(name) if self._reach else None
+                if theirs is not None:
+                    known[name] = theirs
+        print_ = schema.fingerprint
         if self._bound is None or self._bound[:2] != (print_, known):
             try:
-                bound = bind_checks(self._entry.checks, frame.schema, known)
+                bound = bind_checks(self._entry.checks, schema, known)
             except CheckError as error:
                 place = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in error.loc)
                 raise SchemaMismatch(

@@ -87,7 +87,7 @@ class Keeper:
         self.history: History | None = None
         self._recipe = Recipe(entry.name, entry.steps, reach) if entry.steps and reach else None
         self._kit = kit
-        self._inspector = Inspector(entry, kit.clock, kit.meters, reach)
+        self._inspector = Inspector(entry, kit.clock, kit.meters, reach, lambda: self.schema)
         self._flight = SingleFlight()
         self._guards = Guards(kit.clock, kit.jitter, kit.limits.deadline_s)
         self._leash = Leash(entry.name)

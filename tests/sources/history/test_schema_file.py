@@ -97,7 +97,7 @@ def test_nothing_is_there_before_the_first_sample(folder: Path) -> None:
     file = SchemaFile(folder)
     assert file.load() is None
     assert not file.changed()
-    file.admit(SCHEMA, STORED)
+    assert file.admit(SCHEMA, STORED) is None
     for change in (lambda: file.evolve(SCHEMA, STORED, AT), lambda: file.back(AT), lambda: file.adopt(AT)):
         with pytest.raises(StoreError, match=r"`lab\.runs` has no history"):
             change()
@@ -131,8 +131,7 @@ def test_fit_begins_and_evolves_and_stops(folder: Path) -> None:
     for refused in (lambda: file.fit(Schema((TIME,)), {}, AT), lambda: file.admit(Schema((TIME,)), {})):
         with pytest.raises(SchemaChanged, match="no longer has `load`"):
             refused()
-    file.admit(wider("host", "more"), STORED)
-    file.admit(wider("host"), STORED)
+    assert file.admit(wider("host", "more"), STORED) is file.admit(wider("host"), STORED) is file.load()
     assert file.path.read_bytes() == before
 
 
@@ -144,7 +143,9 @@ def test_the_service_notices_a_migration_while_it_runs(begun: SchemaFile) -> Non
     command.migrate(migration(command.load()), AT)
     assert begun.changed()
     renamed = Schema((TIME, replace(LOAD, name="used")))
-    begun.admit(renamed, STORED)
+    versions = begun.admit(renamed, STORED)
+    assert versions is not None
+    assert versions.current.get("used") is not None
     assert begun.fit(renamed, STORED, AT).current.why == "migrated"
     assert not begun.changed()
 

@@ -138,6 +138,17 @@ def test_data_of_another_type_than_declared_fails_its_own_check_only() -> None:
     assert found.blocked
 
 
+def test_data_on_which_polars_panics_fails_its_own_check_only() -> None:
+    def year(_: Scene) -> tuple[pl.Expr, ...]:
+        return (pl.col("time").dt.strftime("%Y").max(),)
+
+    data = frame().data.with_columns(time=pl.lit(-(2**63) + 1).cast(pl.Datetime("us", "UTC")))
+    panics = BoundCheck("year", Level.WARN, (Probe("time", frozenset({"time"}), lambda *_: Verdict(), year),))
+    found = judge((panics, *bound({"complete": ["done"]})), replace(frame(), data=data), {}, NOW)
+    assert found.findings[0].text.startswith("the check `year` of `time` could not be made: PanicException: ")
+    assert [finding.check for finding in found.findings] == ["year", "complete"]
+
+
 def test_a_cancelled_or_interrupted_judgement_is_no_finding() -> None:
     with pytest.raises(KeyboardInterrupt):
         judge((broken(KeyboardInterrupt(), Level.WARN, late=True),), frame(), {}, NOW)

@@ -55,7 +55,7 @@ def test_what_is_gone_is_kept_up_to_a_bound_and_the_newest_stand_first() -> None
     for number in range(300):
         ledger.note(judged(found("rows", text=str(number))), at(2 * number))
         ledger.note(judged(), at(2 * number + 1))
-    assert len(ledger.recent) == MAX_RECENT
+    assert len(ledger.recent) == len(ledger.remembered()) == MAX_RECENT
     assert [noted.finding.text for noted in ledger.recent[:2]] == ["299", "298"]
     ledger.note(judged(found("complete", "a")), at(1_000))
     assert len(ledger.recent) == MAX_RECENT

@@ -75,6 +75,11 @@ def test_of_a_part_of_the_rows_only_too_many_can_be_told(part: dict[str, Any]) -
         ({"unique": "step"}, [(0, "a", None), (1, "a", None), (2, "a", 1)], []),
         (
             {"unique": "step"},
+            [(0, "a", None), (1, "a", None), (2, "a", 1), (3, "a", 1)],
+            ["1 of 2 rows (50 %) repeats"],
+        ),
+        (
+            {"unique": "step"},
             [(0, "a", 1), (1, "b", 1)],
             ["1 of 2 rows (50 %) repeats the `step` of another, first 1 at 2026-01-31 12:00:01 UTC (model 'b')"],
         ),
@@ -164,6 +169,12 @@ def test_a_large_unsigned_counter_falls_and_does_not_wrap() -> None:
     assert told({"ordered": "step"}, on=series((0, "a", 3), (1, "a", 7), dtype=pl.UInt64)) == []
 
 
+def test_a_counter_is_followed_over_what_is_empty_and_to_its_last_digit() -> None:
+    for empty in (None, float("nan")):
+        assert len(told({"ordered": "step"}, on=series((0, "a", 7.0), (1, "a", empty), (2, "a", 3.0)))) == 1
+    assert len(told({"ordered": "x"}, on=column(N, pl.Series([2**53 + 1, 2**53])))) == 1
+
+
 def test_without_a_time_a_counter_is_followed_in_the_order_of_the_rows() -> None:
     assert told({"ordered": "x"}, on=column(N, [1.0, 3.0, 2.0])) == ["`x` goes back once, first from 3 to 2 in row 3"]
 
@@ -205,6 +216,7 @@ def test_a_clock_that_was_set_back_makes_all_rows_come_from_the_future() -> None
     [
         (150, -1000, 200, 1),  # all of the last 100 s was asked for, and nothing was there
         (150, -1000, 9999, 1),  # an end in the future is now
+        (150, 150, 9999, 0),  # less than what may be old was asked for, however far the end is
         (150, 150, 200, 0),  # less than what may be old was asked for
         (150, -1000, 120, 0),  # a row of the last 80 s would not have been seen, and 70 s before the end is well
         (250, -1000, 120, 1),  # the age was passed when the span ended, a moment ago

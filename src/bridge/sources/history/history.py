@@ -12,10 +12,9 @@ from typing import TypeVar
 from bridge.errors import StoreError
 from bridge.model.clock import Clock
 from bridge.model.frame import Frame
-from bridge.model.query import Query
 from bridge.model.schema import Schema
 from bridge.sources.history import reading, upkeep
-from bridge.sources.history.reading import Past
+from bridge.sources.history.reading import Asked, Past
 from bridge.sources.history.stored import stored_kinds
 from bridge.sources.history.table import Table
 from bridge.sources.history.versions import schema_of
@@ -58,6 +57,8 @@ class History:
         self._error: StoreError | None = None
         # Why the history cannot be used at all, such as that a newer version of bridge wrote it.
         self.closed: StoreError | None = None
+        # Beyond so many rows a panel is drawn from fewer.
+        self.raw_rows = reading.RAW_ROWS
         self._admitted: set[tuple[int, str]] = set()
         now_s = clock.monotonic_s()
         self._flushed_s = now_s
@@ -138,15 +139,13 @@ class History:
             # Counted from now: a flush that fails must not be tried with every sample.
             self._flush_due_s = now_s + self._pause_s
             self._pause_s = min(self._pause_s * 2, MAX_PAUSE_S)
-            await self._told(self.table.flush)
+            await self._told(lambda: upkeep.move_on(self.table))
             self._pause_s = self.table.keeping.flush_s
             self._flush_due_s = now_s + self._pause_s
-            if upkeep.due(self.table):
-                await self._told(lambda: upkeep.compact(self.table))
         if now_s - self._tended_s >= UPKEEP_S:
             self._tended_s = now_s
-            if self._steady():
-                await self._told(lambda: upkeep.expire(self.table, self._clock.now()))
+            steady = self._steady()
+            await self._told(lambda: upkeep.expire(self.table, self._clock.now() if steady else None))
             if now_s - self._swept_s >= SWEEP_S:
                 self._swept_s = now_s
                 await self._told(lambda: upkeep.sweep(self.table, self._clock.now()))
@@ -164,15 +163,11 @@ class History:
             self._error = None
         return made
 
-    async def read(
-        self, query: Query, schema: Schema, live: Frame | None, max_rows: int, *, drawn: bool
-    ) -> Past | None:
-        """What the past says to a bound query, live rows among it; None where there is none.
+    async def read(self, view: View, wanted: Asked, live: Frame | None) -> Past | None:
+        """What the past says to a question, live rows among it; None where there is none.
 
-        Errors: StoreError when its files cannot be read.
+        Errors: StoreError when its files cannot be read; AnswerTooLarge.
         """
-        view = self.view
         if not (view.files or view.chunks):
             return None
-        wanted = reading.asked(query, schema, max_rows, drawn=drawn)
         return await asyncio.to_thread(self.table.read, view, wanted, live)

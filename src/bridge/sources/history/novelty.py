@@ -1,25 +1,50 @@
-"""What of a sample is new: rows that are recorded already are told from new ones and from corrected ones."""
+"""What of a sample is new: rows that are recorded already are told from new ones and from corrected ones.
+
+A row is named by its key: its time and its dimensions. A key of which both the record and the sample have one row is
+corrected when they differ. A key that has several rows in either, as that of log lines does, has nothing that could
+be replaced: each different row of it is kept, and equal ones as often as one sample had them.
+"""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
 import polars as pl
 
-from bridge.model.frame import TIME_DTYPE
-from bridge.sources.history.stored import REV
+from bridge.model.frame import TIME_DTYPE, micros
+from bridge.sources.history.stored import MARKS, NOTHING, REV
 
-_KEY, _ROW, _NTH, _AT = "\x00key", "\x00row", "\x00nth", "\x00at"
-_MARKS = [_KEY, _ROW, _NTH]
+_Numbers = npt.NDArray[np.uint64]
+_Flags = npt.NDArray[np.bool_]
+# Below so many numbers, sorting them is cheaper than Polars' way to begin.
+_FEW = 4_096
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Known:
-    """The rows of the sample before: a number for each key, for each whole row, and which of equal rows it is."""
+    """Rows told apart by numbers: one for the key, and one for the whole row that tells equal rows apart, too."""
 
-    marks: pl.DataFrame
-    data: pl.DataFrame
+    keys: _Numbers
+    rows: _Numbers
+
+    def those(self, flags: _Flags) -> Known:
+        """A part of them."""
+        return self if flags.all() else Known(self.keys[flags], self.rows[flags])
+
+    def with_keys(self, keys: _Numbers) -> Known:
+        """Those that have one of these keys."""
+        return self.those(_among(self.keys, keys))
+
+    def and_others(self, others: Known) -> Known:
+        """Both."""
+        return Known(np.concatenate([self.keys, others.keys]), np.concatenate([self.rows, others.rows]))
+
+
+_NOTHING_KNOWN = Known(np.empty(0, dtype=np.uint64), np.empty(0, dtype=np.uint64))
 
 
 def novel(
@@ -31,40 +56,76 @@ def novel(
 ) -> tuple[pl.DataFrame, Known]:
     """The rows of a sample that are not recorded yet, with `REV` 1 where a row replaces the one of its key.
 
-    Shape:  `key` begins with the time; `frontier_us` is the latest instant recorded; `recorded` gives the newest
-            rows between two instants, both included, as they were stored. A key that stands for several rows, as
-            that of log lines does, has nothing to replace: each different row of it is kept.
+    Shape: `key` begins with the time, which is never null; `known` has the recorded rows of every key of the sample
+           before, and what is given back those of this one's; `frontier_us` is the latest instant recorded;
+           `recorded` gives the newest rows between two instants, both included, as they were stored.
     """
-    if known is not None and data is known.data:
-        return data.clear().with_columns(pl.lit(0, pl.Int32).alias(REV)), known
-    marks = _marks(data, key)
-    have = known.marks if known is not None else marks.clear()
-    unseen = _unseen(marks, have)
-    doubtful = unseen.join(have, on=_KEY, how="anti")
+    sample, have = _numbered(data, key), known or _NOTHING_KNOWN
+    unseen = ~_among(sample.rows, have.rows)
+    if not unseen.any():
+        # What is equal in number has the same keys, too.
+        same = len(have.rows) == data.height
+        return _revised(data.clear(), None), have if same else have.with_keys(sample.keys)
     if frontier_us is not None:
         # Not in the sample before, yet not later than all that is recorded: late, or seen before that.
-        doubtful = doubtful.filter(pl.col(_AT) <= frontier_us)
-        if doubtful.height:
-            low, high = doubtful.select(pl.col(_AT).min(), pl.col(_AT).max().alias("high")).row(0)
-            have = pl.concat([have, _marks(recorded(low, high), key).select(have.columns)])
-            unseen = _unseen(marks, have)
-    new = data[unseen["row"]]
-    single = marks.filter(pl.col(_KEY).is_unique())[_KEY].implode()
-    # The sample before and the store may both hold a row: counted once.
-    held = have.unique(_MARKS).filter(pl.col(_KEY).is_unique())[_KEY].implode()
-    corrects = unseen.select(pl.col(_KEY).is_in(single) & pl.col(_KEY).is_in(held)).to_series()
-    return new.with_columns(corrects.cast(pl.Int32).alias(REV)), Known(marks.drop("row"), data)
+        times = micros(data.get_column(key[0]).cast(TIME_DTYPE))
+        late = unseen & (times <= frontier_us) & ~_among(sample.keys, have.keys)
+        if late.any():
+            found = recorded(int(times[late].min()), int(times[late].max()))
+            have = have.and_others(_numbered(found, key).with_keys(sample.keys[late]))
+            unseen &= ~_among(sample.rows, have.rows)
+    new = sample.those(unseen)
+    corrects = _corrects(new.keys, sample, have)
+    left = have.with_keys(sample.keys)
+    if corrects is not None:
+        left = left.those(~_among(left.keys, new.keys[corrects]))
+    rows = data if unseen.all() else data[np.flatnonzero(unseen)]
+    return _revised(rows, corrects), left.and_others(new)
 
 
-def _unseen(marks: pl.DataFrame, have: pl.DataFrame) -> pl.DataFrame:
-    return marks.join(have, on=_MARKS, how="anti", maintain_order="left") if have.height else marks
+def _corrects(keys: _Numbers, sample: Known, have: Known) -> _Flags | None:
+    """Which of the new rows of these keys take the place of another; None where none does."""
+    held = _alone(have.keys[_among(have.keys, keys)])
+    alone = _alone(sample.keys[_among(sample.keys, held)]) if len(held) else held
+    return _among(keys, alone) if len(alone) else None
 
 
-def _marks(data: pl.DataFrame, key: tuple[str, ...]) -> pl.DataFrame:
-    time = data.get_column(key[0]).cast(TIME_DTYPE).to_physical()
-    marks = pl.DataFrame({_KEY: data.select(key).hash_rows(1), _ROW: data.hash_rows(2), _AT: time}).with_row_index(
-        "row"
-    )
-    if marks[_KEY].n_unique() == marks.height:
-        return marks.with_columns(pl.lit(0, pl.UInt32).alias(_NTH))
-    return marks.with_columns(pl.int_range(pl.len(), dtype=pl.UInt32).over(_KEY, _ROW).alias(_NTH))
+def _alone(numbers: _Numbers) -> _Numbers:
+    """Those that are there once."""
+    found, counts = np.unique(numbers, return_counts=True)
+    alone: _Numbers = found[counts == 1]
+    return alone
+
+
+def _among(numbers: _Numbers, others: _Numbers) -> _Flags:
+    """Which of the numbers are some of the others."""
+    if not len(others) or len(numbers) + len(others) <= _FEW:
+        return np.isin(numbers, others)
+    return pl.Series(numbers).is_in(pl.Series(others).implode()).to_numpy()
+
+
+def _numbered(data: pl.DataFrame, key: tuple[str, ...]) -> Known:
+    keys, rows = data.select(key).hash_rows(1), data.hash_rows(2)
+    if rows.n_unique() < len(rows):
+        nth = pl.int_range(pl.len(), dtype=pl.UInt32).over("row").alias("nth")
+        several = pl.DataFrame({"row": rows}).with_columns(nth)
+        again = pl.when(pl.col("nth") == 0).then(pl.col("row")).otherwise(several.hash_rows(3))
+        rows = several.select(again).to_series()
+    return Known(keys.to_numpy(), rows.to_numpy())
+
+
+def _revised(data: pl.DataFrame, flags: _Flags | None) -> pl.DataFrame:
+    numbers = np.zeros(data.height, dtype=np.int32) if flags is None else flags.astype(np.int32)
+    return data.hstack([pl.Series(REV, numbers, MARKS[REV])])
+
+
+def snapshot(data: pl.DataFrame) -> pl.DataFrame:
+    """All rows of a sample without a time; of none, a mark that says so."""
+    if data.height:
+        return _revised(data, None)
+    return data.clear(1).with_columns(pl.lit(NOTHING, pl.Int32).alias(REV))
+
+
+def digest(data: pl.DataFrame) -> bytes:
+    """Equal for samples that hold the same rows in the same order."""
+    return hashlib.blake2b(data.hash_rows(4).to_numpy().tobytes(), digest_size=16).digest()

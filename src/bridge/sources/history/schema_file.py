@@ -76,17 +76,18 @@ class SchemaFile:
         except OSError:
             return True
 
-    def admit(self, schema: Schema, stored: Mapping[str, str]) -> None:
-        """Nothing, where the columns are those of the current version, or can become them by themselves.
+    def admit(self, schema: Schema, stored: Mapping[str, str]) -> Versions | None:
+        """The versions as the file has them now; the columns are the current ones, or can become them by themselves.
 
         Errors: SchemaChanged.
         """
         versions = self._latest()
         if versions is None or self._fits(schema, stored):
-            return
+            return versions
         change = compare(versions, schema, stored)
         if change.verdict is Verdict.BREAKING:
             raise change.error()
+        return versions
 
     def begin(self, schema: Schema, stored: Mapping[str, str], at: datetime) -> Versions:
         """Writes the first version.

@@ -6,27 +6,25 @@ import asyncio
 import logging
 import os
 from collections.abc import Iterable
-from datetime import datetime
 from pathlib import Path
 
 from bridge.edge import lake
 from bridge.edge.hold import Hold
 from bridge.errors import StoreError
 from bridge.model.clock import Clock
-from bridge.model.schema import Schema
-from bridge.sources.history.changes import Verdict, compare
 from bridge.sources.history.history import History
 from bridge.sources.history.schema_file import SchemaFile
 from bridge.sources.history.table import Table
-from bridge.sources.history.versions import Versions
 from bridge.sources.registry import DatasetEntry, Keeping
 
 log = logging.getLogger("bridge.history")
 
 FOLDER = "history"
-# How far the wall clock may drift from the one that only goes forward, and how long it must not have.
+# How far the wall clock may drift from the one that only goes forward, and how long it must not have: longer once it
+# was seen to jump, as it may jump back.
 DRIFT_S = 60.0
 STEADY_S = 600.0
+JUMPED_S = 3 * 3_600.0
 
 
 class Steadiness:
@@ -34,6 +32,7 @@ class Steadiness:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
+        self._wait_s = STEADY_S
         self._mark()
 
     def _mark(self) -> None:
@@ -48,8 +47,9 @@ class Steadiness:
                 "the clock jumped, nothing is dropped for its age for a while", extra={"by_s": shown_s - passed_s}
             )
             self._mark()
+            self._wait_s = JUMPED_S
             return False
-        return passed_s >= STEADY_S
+        return passed_s >= self._wait_s
 
 
 class Store:
@@ -79,18 +79,24 @@ class Store:
             if self._hold is None:
                 self._hold = await asyncio.to_thread(Hold.take, self.data_dir)
             self._users += 1
-            found = {}
-            for name, kept in keeping.items():
-                found[name] = await self._one(name, kept)
-            await asyncio.to_thread(self._tell_orphans, set(keeping))
+            try:
+                found = {name: await self._one(name, kept) for name, kept in keeping.items()}
+                await asyncio.to_thread(self._tell_orphans, set(keeping))
+            except BaseException:
+                await self._leave()
+                raise
         return found
 
     async def _one(self, name: str, keeping: Keeping) -> History:
-        if history := self._histories.get(name):
+        history = self._histories.get(name)
+        # One that could not be opened is tried again: what was wrong with it may have been put right.
+        if history is not None and history.closed is None:
             history.table.keeping = keeping
             return history
+        if history is not None:
+            history.table.close()
         folder = self.data_dir / FOLDER / name
-        table = Table(name, folder, keeping, _Fit(name, SchemaFile(folder)))
+        table = Table(name, folder, keeping, SchemaFile(folder))
         history = History(table, self._clock, steady=self._steady)
         await history.open()
         self._histories[name] = history
@@ -99,15 +105,18 @@ class Store:
     async def close(self) -> None:
         """Lets go of the folder when all who opened it have closed it."""
         async with self._lock:
-            self._users -= 1
-            if self._users > 0:
-                return
-            for history in self._histories.values():
-                await asyncio.to_thread(history.table.close)
-            self._histories.clear()
-            if self._hold is not None:
-                self._hold.release()
-                self._hold = None
+            await self._leave()
+
+    async def _leave(self) -> None:
+        self._users -= 1
+        if self._users > 0:
+            return
+        for history in self._histories.values():
+            await asyncio.to_thread(history.table.close)
+        self._histories.clear()
+        if self._hold is not None:
+            self._hold.release()
+            self._hold = None
 
     def _tell_orphans(self, known: set[str]) -> None:
         for name in orphans(self.data_dir, known):
@@ -125,39 +134,3 @@ def orphans(data_dir: Path, known: set[str]) -> list[str]:
     return sorted(
         name for name in os.listdir(folder) if (folder / name / "schema.json").exists() and name not in known
     )
-
-
-class _Fit:
-    """The versions of one dataset's columns, as its schema file has them."""
-
-    def __init__(self, name: str, file: SchemaFile) -> None:
-        self._name = name
-        self._file = file
-        self._versions: Versions | None = None
-
-    def load(self) -> Versions | None:
-        self._versions = self._file.load()
-        return self._versions
-
-    def admit(self, schema: Schema, stored: dict[str, str]) -> None:
-        self._compared(schema, stored)
-
-    def _compared(self, schema: Schema, stored: dict[str, str]) -> bool:
-        """Whether the columns are those of the current version; they can become them where not."""
-        if self._versions is not None and self._file.changed():
-            # `bridge sources migrate` was there.
-            self.load()
-        if self._versions is None:
-            return False
-        change = compare(self._versions, schema, stored)
-        if change.verdict is Verdict.BREAKING:
-            raise change.error()
-        return change.verdict is Verdict.SAME
-
-    def fit(self, schema: Schema, stored: dict[str, str], at: datetime) -> Versions:
-        if self._versions is None:
-            self._versions = self._file.begin(schema, stored, at)
-        elif not self._compared(schema, stored):
-            self._versions = self._file.evolve(schema, stored, at)
-            log.info("schema evolves", extra={"dataset": self._name, "version": self._versions.current.version})
-        return self._versions

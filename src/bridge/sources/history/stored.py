@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 
-from bridge.edge.lake import LakeFile, settle
+from bridge.edge.disk import make_folder, sync_folder
+from bridge.edge.lake import LakeFile
+from bridge.edge.lake_log import sync_file
 from bridge.model.frame import TIME_DTYPE
 from bridge.model.schema import Schema
 from bridge.model.span import to_us
@@ -43,6 +47,8 @@ class DataFile:
     outline: Path | None = None
     outline_rows: int = 0
     outline_bytes: int = 0
+    # Whether it was found that it cannot be read: merging leaves it alone.
+    broken: bool = False
 
     @property
     def size_bytes(self) -> int:
@@ -93,18 +99,16 @@ def _kind(dtype: pl.DataType) -> str:
 def normal(data: pl.DataFrame, kinds: Mapping[str, str]) -> pl.DataFrame:
     """The columns as they are stored, in that order."""
     wanted = {name: STORED[kind] for name, kind in kinds.items()}
-    if dict(data.schema) == wanted:
+    if list(data.schema.items()) == list(wanted.items()):
         return data
     return data.select(list(wanted)).cast(wanted)  # type: ignore[arg-type]
 
 
 def marked(data: pl.DataFrame, at_us: int, seq: int) -> pl.DataFrame:
     """Rows that have their `REV` with the other marks."""
-    return data.with_columns(
-        pl.lit(at_us, pl.Int64).cast(TIME_DTYPE).alias(AT),
-        pl.lit(seq, pl.Int64).alias(SEQ),
-        pl.col(REV).cast(pl.Int32),
-    )
+    # Expressions would cost more than the few rows of a usual sample.
+    numbers = ((AT, at_us), (SEQ, seq))
+    return data.hstack([pl.Series(n, np.full(data.height, v)).cast(MARKS[n]) for n, v in numbers])
 
 
 def together(parts: Iterable[pl.DataFrame], kinds: Mapping[str, str]) -> pl.DataFrame:
@@ -117,18 +121,25 @@ def together(parts: Iterable[pl.DataFrame], kinds: Mapping[str, str]) -> pl.Data
 def write(folder: Path, data: pl.DataFrame, axis: str, *, prefix: str) -> LakeFile:
     """A data file with these rows, in the order of their time, that survives a loss of power.
 
-    Shape: its name begins with `prefix`; nobody has it on a list yet.
+    Shape:  its name begins with `prefix`; nobody has it on a list yet.
+    Errors: OSError, PolarsError; no part of a file is left then.
     """
     data = data.sort(axis, SEQ, maintain_order=True, nulls_last=True)
     path = f"{prefix}-{secrets.token_hex(8)}.parquet"
     _write(folder / path, data)
+    sync_folder(folder)
     low, high = bounds(data, axis)
     return LakeFile(path, data.height, (folder / path).stat().st_size, low, high)
 
 
 def _write(path: Path, data: pl.DataFrame) -> None:
-    data.write_parquet(path, compression="zstd", compression_level=1, row_group_size=_ROW_GROUP_ROWS)
-    settle(path)
+    try:
+        data.write_parquet(path, compression="zstd", compression_level=1, row_group_size=_ROW_GROUP_ROWS)
+        sync_file(path)
+    except BaseException:
+        # On a full disk half a file at each try would take what room there is left.
+        path.unlink(missing_ok=True)
+        raise
 
 
 def bounds(data: pl.DataFrame, axis: str) -> tuple[dict[str, int], dict[str, int]]:
@@ -156,7 +167,51 @@ def outlined(data_file: DataFile, data: pl.DataFrame, schema: Schema, folder: Pa
     thin = representative(data, schema)
     if thin is None:
         return data_file
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     path = folder / data_file.file.path
     _write(path, thin)
     return replace(data_file, outline=path, outline_rows=thin.height, outline_bytes=path.stat().st_size)
+
+
+def with_outline(data_file: DataFile, folder: Path) -> DataFile:
+    """The file with the outline that stands in the folder, if there is one that can be read."""
+    outline = folder / data_file.file.path
+    if data_file.loose or not outline.exists():
+        return data_file
+    try:
+        rows = pl.scan_parquet(outline, glob=False).select(pl.len()).collect().item()
+        size_bytes = outline.stat().st_size
+    except (pl.exceptions.PolarsError, OSError):
+        # Cut short: the rows themselves are elsewhere, so that a panel is only slower without it.
+        with suppress(OSError):
+            outline.unlink()
+        return data_file
+    return replace(data_file, outline=outline, outline_rows=rows, outline_bytes=size_bytes)
+
+
+def discard(made: Iterable[DataFile]) -> None:
+    """Deletes files that nobody has on a list, with their outlines."""
+    for file in made:
+        for path in (file.path, file.outline):
+            if path is not None:
+                with suppress(OSError):
+                    path.unlink()
+
+
+def readable(file: DataFile) -> bool:
+    """Whether every row of it can be read."""
+    try:
+        pl.read_parquet(file.path)
+    except (OSError, pl.exceptions.PolarsError):
+        return False
+    return True
+
+
+def highest_number(folder: Path) -> int:
+    """The highest number of a sample in the data files of a folder, on a list or not; -1 where there is none."""
+    found = [-1]
+    for path in folder.glob("*.parquet"):
+        with suppress(OSError, pl.exceptions.PolarsError):
+            highest = pl.scan_parquet(path, glob=False).select(pl.col(SEQ).max()).collect().item()
+            found.append(-1 if highest is None else highest)
+    return max(found)

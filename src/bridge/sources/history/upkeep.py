@@ -3,57 +3,79 @@
 from __future__ import annotations
 
 import logging
-from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 
 import polars as pl
 
-from bridge.edge.lake import GRACE_HOURS
-from bridge.errors import StoreError
+from bridge.edge.disk import store_error
+from bridge.edge.lake import outlived
+from bridge.errors import StoreBroken, StoreError
 from bridge.model.span import to_us
 from bridge.sources.history import stored
-from bridge.sources.history.stored import MARKS, DataFile
+from bridge.sources.history.stored import MARKS, SEQ, DataFile
 from bridge.sources.history.table import Table
-from bridge.sources.history.versions import axis_of, schema_of, stored_schema
+from bridge.sources.history.versions import Version, axis_of, schema_of, stored_schema
 
 log = logging.getLogger("bridge.history")
 
 # Each commit reads the list of files: measured, an append costs 10 ms with 50 of them and 132 ms with 1,200.
 LOOSE_FILES = 48
 LOOSE_ROWS = 1_000_000
-# A file of so many rows is left alone.
+# Merged files of one generation: with the loose ones and those of one merge there are never 100.
+MERGED_FILES = 24
+_FEWER_FILES = 12
+# A file of so many rows is left alone, or of a larger part of all where there are very many.
 FULL_ROWS = 1_000_000
-_PERIODS_S = (3_600, 21_600, 86_400, 604_800, 2_592_000)
+_FULL_PART = 8
+_PERIODS_S = (3_600, 21_600, 86_400, 604_800, 2_592_000, 7_776_000, 31_536_000)
 _PARTS = 30
+_PERIOD = "\x00period"
 
 
 def due(table: Table) -> bool:
     """Whether the table has many small files, or many rows in them."""
-    loose = [file for file in table.view.files if file.loose]
+    loose = [file for file in table.view.files if _loose(file)]
     return len(loose) >= LOOSE_FILES or sum(file.file.rows for file in loose) >= LOOSE_ROWS
+
+
+def move_on(table: Table) -> None:
+    """Moves samples out of the segments, and merges before that where there are many small files.
+
+    Errors: StoreError; of merging only after the samples were moved.
+    """
+    failed: StoreError | None = None
+    if due(table):
+        try:
+            compact(table)
+        except StoreError as error:
+            failed = error
+    table.flush()
+    if failed is not None:
+        raise failed
 
 
 def compact(table: Table) -> int:
     """Merges what flushes wrote into files of one period each; how many small files went.
 
-    Errors: StoreError; the table is as it was then.
+    Errors: StoreError; of the files that could not be merged all are as they were.
     """
-    view, versions = table.view, table.view.versions
-    if versions is None:
-        return 0
-    by_generation: dict[int, list[DataFile]] = defaultdict(list)
-    for file in view.files:
-        if file.loose:
-            by_generation[file.generation].append(file)
-    for generation, loose in by_generation.items():
+    versions, gone = table.view.versions, 0
+    for generation in versions.generations if versions else ():
+        loose = [file for file in table.view.of_generation(generation) if _loose(file)]
         for batch in _batches(loose):
-            _merge(table, generation, batch)
-    return sum(map(len, by_generation.values()))
+            merging = _Merging(table, generation)
+            gone += merging.merge(batch)
+            merging.coarsen()
+    return gone
 
 
-def _batches(files: list[DataFile]) -> Iterable[list[DataFile]]:
+def _loose(file: DataFile) -> bool:
+    return file.loose and not file.broken
+
+
+def _batches(files: Iterable[DataFile]) -> Iterator[list[DataFile]]:
     """So many at a time that their rows fit into memory."""
     batch: list[DataFile] = []
     rows = 0
@@ -67,94 +89,155 @@ def _batches(files: list[DataFile]) -> Iterable[list[DataFile]]:
         yield batch
 
 
-def _merge(table: Table, generation: int, loose: list[DataFile]) -> None:
-    view, versions = table.view, table.view.versions
-    assert versions is not None  # noqa: S101
-    version = versions.of_generation(generation)
-    axis, schema = axis_of(version), schema_of(version)
-    period_us = _period_s(table.keeping.keep_s) * 1_000_000
-    kinds = {**stored_schema(version), **MARKS}
-    made: list[DataFile] = []
-    gone = list(loose)
-    try:
-        data = _read(loose, kinds)
-        numbers = data.get_column(axis).to_physical() // period_us
-        for (number,), part in (
-            data.with_columns(numbers.alias("\x00period"))
-            .partition_by("\x00period", as_dict=True, include_key=False)
-            .items()
-        ):
-            grown = _unfull(view.files, generation, number, period_us)
-            gone += grown
-            rows = pl.concat([part, _read(grown, kinds)]) if grown else part
-            for piece in rows.sort(axis).iter_slices(FULL_ROWS):
-                file = stored.write(table.lake(generation).folder, piece, axis, prefix="c")
-                whole = DataFile(generation, file, table.lake(generation).folder, axis)
-                made.append(stored.outlined(whole, piece.sort(axis), schema, table.outlines(generation)))
-    except (OSError, pl.exceptions.PolarsError) as error:
-        raise StoreError(
-            f"`{table.name}`: its data files cannot be merged: {error}",
-            remedy="they stay as they are; see whether the disk is full or read-only",
-        ) from error
-    table.exchange(generation, gone, made)
+class _Merging:
+    """Puts files of one generation together."""
+
+    def __init__(self, table: Table, generation: int) -> None:
+        versions = table.view.versions
+        assert versions is not None  # noqa: S101
+        self._table = table
+        self._generation = generation
+        self._version: Version = versions.of_generation(generation)
+        self._axis = axis_of(self._version)
+        self._made: list[DataFile] = []
+
+    @property
+    def _merged(self) -> list[DataFile]:
+        files = self._table.view.of_generation(self._generation)
+        return sorted((f for f in files if not f.loose and not f.broken), key=lambda file: file.low_us)
+
+    @property
+    def _full_rows(self) -> int:
+        rows = sum(file.file.rows for file in self._table.view.of_generation(self._generation))
+        return max(FULL_ROWS, rows // _FULL_PART)
+
+    def merge(self, loose: list[DataFile]) -> int:
+        """Lays the rows of these files into files of one period each; how many there were."""
+        return len(loose) if self._exchanged(self._laid(loose), loose) else 0
+
+    def coarsen(self) -> None:
+        """Joins neighbours where there are too many files: late rows, long years and wrong clocks make many."""
+        merged = self._merged
+        if len(merged) <= MERGED_FILES:
+            return
+        for group in self._neighbours(merged):
+            if len(group) > 1:
+                self._exchanged(self._joined(group), group)
+
+    def _neighbours(self, merged: list[DataFile]) -> Iterator[list[DataFile]]:
+        most_files, most_rows = -(-len(merged) // _FEWER_FILES), self._full_rows
+        group: list[DataFile] = []
+        for file in merged:
+            if group and (len(group) == most_files or sum(f.file.rows for f in group) + file.file.rows > most_rows):
+                yield group
+                group = []
+            group.append(file)
+        yield group
+
+    def _exchanged(self, work: Iterator[list[DataFile]], gone: Sequence[DataFile]) -> bool:
+        """Does the work, which says what else goes, and puts what it made in the place of both."""
+        self._made = []
+        all_gone = list(gone)
+        try:
+            for more in work:
+                all_gone += more
+        except (OSError, pl.exceptions.PolarsError) as error:
+            stored.discard(self._made)
+            # Those that cannot be read are left out the next time.
+            self._table.sound(all_gone)
+            what = f"`{self._table.name}`: its data files could not be merged"
+            if isinstance(error, OSError):
+                raise store_error(error, what) from error
+            raise StoreError(f"{what}: {error}", remedy="they stay as they are") from error
+        if self._table.exchange(self._generation, all_gone, self._made):
+            return True
+        stored.discard(self._made)
+        return False
+
+    def _laid(self, loose: list[DataFile]) -> Iterator[list[DataFile]]:
+        data, merged = self._read(loose), self._merged
+        period_us = self._period_us(data)
+        numbers = (data.get_column(self._axis).to_physical() // period_us).alias(_PERIOD)
+        parts = data.with_columns(numbers).partition_by(_PERIOD, as_dict=True, include_key=False)
+        del data
+        for number in sorted(key for (key,) in parts):
+            part, grown = parts.pop((number,)), self._unfull(merged, number, period_us)
+            self._write(pl.concat([part, self._read(grown)]) if grown else part)
+            yield grown
+
+    def _joined(self, group: list[DataFile]) -> Iterator[list[DataFile]]:
+        self._write(self._read(group))
+        yield []
+
+    def _period_us(self, data: pl.DataFrame) -> int:
+        """The period of a file, doubled until the rows lie in few of them."""
+        period_us = period_s(self._table.keeping.keep_s) * 1_000_000
+        times = data.get_column(self._axis).to_physical()
+        while (times // period_us).n_unique() > _PARTS:
+            period_us *= 2
+        return period_us
+
+    def _unfull(self, merged: list[DataFile], number: int, period_us: int) -> list[DataFile]:
+        """The merged files of the period that can take more."""
+        low_us, full_rows = number * period_us, self._full_rows
+        inside = (file for file in merged if low_us <= file.low_us and file.high_us < low_us + period_us)
+        return [file for file in inside if file.file.rows < full_rows]
+
+    def _write(self, rows: pl.DataFrame) -> None:
+        folder, outlines = self._table.lake(self._generation).folder, self._table.outlines(self._generation)
+        for piece in rows.sort(self._axis, SEQ).iter_slices(self._full_rows):
+            file = stored.write(folder, piece, self._axis, prefix="c")
+            self._made.append(DataFile(self._generation, file, folder, self._axis))
+            self._made[-1] = stored.outlined(self._made[-1], piece, schema_of(self._version), outlines)
+
+    def _read(self, files: list[DataFile]) -> pl.DataFrame:
+        lazy = pl.scan_parquet(
+            [file.path for file in files],
+            schema={**stored_schema(self._version), **MARKS},
+            missing_columns="insert",
+            extra_columns="ignore",
+            glob=False,
+            hive_partitioning=False,
+        )
+        return lazy.collect()
 
 
-def _read(files: list[DataFile], kinds: dict[str, pl.DataType]) -> pl.DataFrame:
-    lazy = pl.scan_parquet(
-        [file.path for file in files],
-        schema=kinds,
-        missing_columns="insert",
-        extra_columns="ignore",
-        glob=False,
-        hive_partitioning=False,
-    )
-    return lazy.collect()
+def period_s(keep_s: float) -> int:
+    """How much time a file holds the rows of."""
+    return next((period for period in _PERIODS_S if period >= keep_s / _PARTS), _PERIODS_S[-1])
 
 
-def _unfull(files: Iterable[DataFile], generation: int, number: object, period_us: int) -> list[DataFile]:
-    """The merged file of the period, where it can take more."""
-    assert isinstance(number, int)  # noqa: S101
-    return [
-        file
-        for file in files
-        if not file.loose
-        and file.generation == generation
-        and file.file.rows < FULL_ROWS
-        and number * period_us <= file.low_us
-        and file.high_us // period_us == number
-    ]
-
-
-def _period_s(keep_s: float) -> int:
-    return next((period_s for period_s in _PERIODS_S if period_s >= keep_s / _PARTS), _PERIODS_S[-1])
-
-
-def expire(table: Table, now: datetime) -> int:
+def expire(table: Table, now: datetime | None) -> int:
     """Drops files whose rows are all too old, and the oldest where there are too many bytes; how many went.
 
-    Shape:  of age, those of one period at a time: a clock that is wrong for an hour must not cost a month. The newest
-            file stays.
+    Shape:  None for `now` drops nothing for its age. Of age, files of one period go at a time: a clock that is wrong
+            for an hour must not cost a month. The newest file, and that of the newest sample, stay.
     Errors: StoreError.
     """
     files = sorted(table.view.files, key=lambda file: file.high_us)
-    if len(files) < 2:
+    if not files:
         return 0
-    cutoff_us = to_us(now - timedelta(seconds=table.keeping.keep_s))
-    period_us = _period_s(table.keeping.keep_s) * 1_000_000
-    old = [file for file in files[:-1] if file.high_us < cutoff_us]
-    gone = [file for file in old if file.high_us // period_us == old[0].high_us // period_us]
+    newest = max(files, key=lambda file: file.file.high.get(SEQ, -1))
+    files = [file for file in files[:-1] if file is not newest]
+    gone = _too_old(files, table.keeping.keep_s, now) if now is not None else []
     left_bytes = table.view.size_bytes - sum(file.size_bytes for file in gone)
-    for file in files[:-1]:
+    for file in files:
         if left_bytes <= table.keeping.max_bytes:
             break
         if file not in gone:
             gone.append(file)
             left_bytes -= file.size_bytes
-    for generation in {file.generation for file in gone}:
+    for generation in sorted({file.generation for file in gone}):
         table.exchange(generation, [file for file in gone if file.generation == generation], [])
     if gone:
         log.info("history dropped", extra={"dataset": table.name, "files": len(gone)})
     return len(gone)
+
+
+def _too_old(files: Sequence[DataFile], keep_s: float, now: datetime) -> list[DataFile]:
+    oldest_us, period_us = to_us(now - timedelta(seconds=keep_s)), period_s(keep_s) * 1_000_000
+    old = [file for file in files if file.high_us < oldest_us]
+    return [file for file in old if file.high_us // period_us == old[0].high_us // period_us]
 
 
 def sweep(table: Table, now: datetime) -> int:
@@ -162,25 +245,21 @@ def sweep(table: Table, now: datetime) -> int:
 
     Errors: StoreError.
     """
-    view = table.view
-    if view.versions is None:
-        return 0
-    gone = 0
-    for generation in view.versions.generations:
-        if not table.lake(generation).exists:
+    versions, gone = table.view.versions, 0
+    for generation in versions.generations if versions else ():
+        kept = {file.file.path for file in table.view.of_generation(generation)}
+        try:
+            gone += table.sweep(generation, now)
+            gone += _sweep_outlines(table.outlines(generation), kept, now)
+        except StoreBroken:
+            # Of what cannot be understood nothing is deleted.
             continue
-        gone += table.lake(generation).sweep()
-        kept = {file.file.path for file in view.files if file.generation == generation}
-        gone += _sweep_outlines(table.outlines(generation), kept, now)
+        except OSError as error:
+            raise store_error(error, f"`{table.name}`: what is old could not be deleted") from error
     return gone
 
 
 def _sweep_outlines(folder: Path, kept: set[str], now: datetime) -> int:
     if not folder.is_dir():
         return 0
-    # Whoever reads an outline now began a moment ago.
-    oldest_s = now.timestamp() - GRACE_HOURS * 3_600
-    gone = [path for path in folder.iterdir() if path.name not in kept and path.stat().st_mtime < oldest_s]
-    for path in gone:
-        path.unlink(missing_ok=True)
-    return len(gone)
+    return sum(outlived(path, now) for path in folder.iterdir() if path.name not in kept)
