@@ -53,7 +53,7 @@ async def _pair(bridge: Server, client: Client, name: str, title: str, sizes: Si
         return Side(ask, bridge.cpu, lambda: forget(dataset))
 
     with_checks, without = f"{name}_checked.runs", f"{name}_plain.runs"
-    pairs = await alternate(side(with_checks), side(without), rounds=3 * sizes.rounds, budget_s=sizes.budget_s)
+    pairs = await alternate(side(with_checks), side(without), rounds=2 * sizes.rounds, budget_s=sizes.budget_s / 2)
     await _made(bridge, client, with_checks)
     what = f"Panel of {sizes.table_rows:,} rows, fetched anew ({title}), with {len(CHECKS)} checks"
     added = pairs.cpu_ratio() - 1

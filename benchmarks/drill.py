@@ -39,6 +39,8 @@ WEIGHED_AT_S = 3.0
 GROWTH_RATIO = 1.3
 MERGES_FROM = 36
 READ_PAUSE_S = 0.15
+FOLLOW_PAUSE_S = 0.05
+FOLLOWED = tuple(watched for watched in WATCHED if watched.name in ("drill.load", "drill.state"))
 SETTLES_WITHIN_S = 40.0
 GONE = (aiohttp.ClientError, OSError, TimeoutError)
 # bridge says so while it ends in order.
@@ -118,7 +120,8 @@ class Drill:
         try:
             if not plan.early:
                 await life.listens()
-                readers = [asyncio.create_task(self._read(life)), asyncio.create_task(self._weigh(life))]
+                works = (self._read(life), self._follow(life), self._weigh(life))
+                readers = [asyncio.create_task(work) for work in works]
                 await self._first_answer(life)
             end = await carry_out(plan, life, folders, self.course.until_s)
             self.course.ends[end] += 1
@@ -143,14 +146,35 @@ class Drill:
             self.course.wrong(f"life {self.course.lives} took {took_s:.1f} s to answer")
 
     async def _read(self, life: Life) -> None:
-        """Asks for one thing after another until the process is gone."""
+        """Asks for one thing after another, new and old, until the process is gone."""
+
+        async def work(asker: Asker) -> None:
+            await self._ask(asker, self._dice.choice(WATCHED))
+            self.ledger.count(await asker.counted())
+            await asyncio.sleep(READ_PAUSE_S)
+
+        await self._until_gone(life, work)
+
+    async def _follow(self, life: Life) -> None:
+        """Hears of the newest samples as soon as they are told: those that a flush may be moving when it is killed.
+
+        They are of what no far side would say again.
+        """
+
+        async def work(asker: Asker) -> None:
+            for watched in FOLLOWED:
+                if answer := await asker.recorded(watched.name):
+                    self.ledger.take(watched, answer, f"life {self.course.lives}")
+            await asyncio.sleep(FOLLOW_PAUSE_S)
+
+        await self._until_gone(life, work)
+
+    async def _until_gone(self, life: Life, work: Callable[[Asker], Awaitable[None]]) -> None:
         async with aiohttp.ClientSession() as session:
             asker = Asker(session, life.url)
             try:
                 while True:
-                    await self._ask(asker, self._dice.choice(WATCHED))
-                    self.ledger.count(await asker.counted())
-                    await asyncio.sleep(READ_PAUSE_S)
+                    await work(asker)
             except GONE:
                 return  # killed while it answered: nothing was acknowledged
             except Refused as error:
@@ -283,7 +307,10 @@ def told(drill: Drill, verdict: Verdict, seconds: float, seed: int) -> Drilled:
     if len(course.weights_bytes) >= 9 and last_mb > first_mb * GROWTH_RATIO:
         course.wrong(f"memory grew from {first_mb:.0f} to {last_mb:.0f} MB over the lives")
     verdict.add(course.verdict)
-    verdict.add(drill.ledger.verdict)
+    early = drill.ledger.verdict
+    # What was missing in an answer before is mostly missing in the end as well: the same rows.
+    early.lost, early.doubled = max(0, early.lost - verdict.lost), max(0, early.doubled - verdict.doubled)
+    verdict.add(early)
     return Drilled(
         seed=seed,
         took_s=seconds,

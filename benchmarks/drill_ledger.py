@@ -27,6 +27,7 @@ class Ledger:
     on_disk: dict[str, int] = field(default_factory=dict)
     _newest: dict[str, int] = field(default_factory=dict)
     _before: Counter[str] = field(default_factory=Counter)
+    _most: Counter[tuple[str, str]] = field(default_factory=Counter)
     _told: set[tuple[str, int]] = field(default_factory=set)
     _now: dict[tuple[str, str], float] = field(default_factory=dict)
 
@@ -43,12 +44,16 @@ class Ledger:
         if watched.snapshot:
             return
         if watched.key:
+            # What values may be there, the far side says in the end.
             found = answer.split(watched.key)
-            self._missing(keyed(where, self.rows[name], found, {key for key, _ in found}), corrected=True)
+            known = {key for key, _ in found}
+            self._missing(
+                name, keyed(where, dict.fromkeys(self.rows[name], ()), [(key, ()) for key, _ in found], known)
+            )
             self.rows[name].update(found)
         else:
             have = Counter(answer.rows)
-            self._missing(counted(where, self.lines[name], answer.rows, have), corrected=False)
+            self._missing(name, counted(where, self.lines[name], answer.rows, have))
             self.lines[name] |= have
 
     def repeated(self, watched: Watched, version: int, answer: Answer, when: str) -> None:
@@ -87,12 +92,13 @@ class Ledger:
         lines = sum(count.total() for count in self.lines.values())
         return lines + sum(len(rows) for rows in self.rows.values())
 
-    def _missing(self, found: Verdict, *, corrected: bool) -> None:
-        # Of an answer in between only this is told: what its values may be, the far side says at the end.
-        if found.lost or found.doubled:
-            self.verdict.lost += found.lost
-            self.verdict.doubled += found.doubled
-            self.verdict.told += [line for line in found.told if not corrected or "nobody said" not in line]
+    def _missing(self, name: str, found: Verdict) -> None:
+        """Counts what is missing or double once, however many answers show it."""
+        for kind in ("lost", "doubled"):
+            if (count := getattr(found, kind)) > self._most[name, kind]:
+                setattr(self.verdict, kind, getattr(self.verdict, kind) + count - self._most[name, kind])
+                self._most[name, kind] = count
+                self.verdict.told += found.told
 
     def _wrong(self, text: str) -> None:
         self.verdict.other.append(text)

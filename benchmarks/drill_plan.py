@@ -25,8 +25,8 @@ SIGHTS = {
 _WEIGHTS = {
     "random": 6.0,
     "start": 4.0,
-    "sealed": 2.0,
-    "data file": 2.0,
+    "sealed": 3.0,
+    "data file": 3.0,
     "commit": 3.0,
     "merged file": 2.0,
     "checkpoint": 1.0,

@@ -74,6 +74,9 @@ class World:
     async def histories(self, data_dir: Path, entries: Iterable[DatasetEntry]) -> AsyncIterator[dict[str, History]]:
         """The histories of these datasets; the folder is held until the last house that uses it is closed.
 
+        A new house takes up the histories that are open, with what its settings say of keeping; one that no dataset
+        asks for any more stays on the disk, and is found again. Another `data_dir` begins anew, and the histories of
+        the one before stay where they are.
         Errors: StoreHeld when another process has the folder; StoreError.
         """
         kept = [entry for entry in entries if entry.history is not None]
@@ -313,6 +316,11 @@ class Service:
         await self.front.reload_tls(_tls(loaded))
         new = loaded.settings.server
         fixed = [key for key in ("host", "port") if getattr(new, key) != getattr(old, key)]
+        if loaded.settings.data_dir != self.loaded.settings.data_dir:
+            log.warning(
+                "data_dir has changed: histories begin anew there, and those of before stay where they are",
+                extra={"before": str(self.loaded.settings.data_dir), "now": str(loaded.settings.data_dir)},
+            )
         world.state.reload_error = None
         world.state.reloaded_at = world.clock.now().isoformat()
         world.meters.reloads.labels("ok").inc()

@@ -66,6 +66,7 @@ def test_a_table_holds_what_was_committed(tmp_path: Path) -> None:
     lake = Lake(tmp_path / "deep" / "g1")
     assert not lake.exists
     assert lake.load() == ([], -1)
+    assert lake.sweep(AT) == 0
     lake.create(SAMPLE)
     assert lake.exists
     assert lake.load() == ([], -1)
@@ -179,6 +180,16 @@ def test_a_first_commit_cut_short_is_made_again(tmp_path: Path, lines: int) -> N
     assert lake.load() == ([], -1)
 
 
+def test_a_first_commit_damaged_with_data_behind_it_is_left_alone(tmp_path: Path) -> None:
+    """It was whole when the data came."""
+    lake = begun(tmp_path / "g1")
+    put(lake, "s-0.parquet")
+    os.truncate(commit_of(lake, 0), 10)
+    with pytest.raises(StoreBroken, match="commit 0 of the Delta log"):
+        lake.load()
+    assert commit_of(lake, 0).stat().st_size == 10
+
+
 def test_commits_of_other_programs_are_taken_as_they_are(tmp_path: Path) -> None:
     """Nobody else says how many lines they should have."""
     lake = begun(tmp_path / "g1", commits=2)
@@ -206,7 +217,10 @@ OLDER = {
         damaged(1, '{"commitInfo":{"bridgeActions":"1"}}\n{"add":{"path":5}}'),
         "the Delta log in `.*` cannot be read: ",
     ),
-    "all": (lambda lake: shutil.rmtree(log_of(lake)), "the Delta log in `.*` is missing, though data files are there"),
+    "all": (
+        lambda lake: shutil.rmtree(log_of(lake)),
+        "the Delta log in `.*` is missing, though data files are there",
+    ),
     "all but the folder": (
         lambda lake: [path.unlink() for path in log_of(lake).iterdir()],
         "the Delta log in `.*` is missing, though data files are there",
@@ -276,7 +290,8 @@ def test_the_highest_number_is_found_in_whatever_is_left(tmp_path: Path) -> None
 
 NEWER = {
     "reader": '{"protocol":{"minReaderVersion":4,"minWriterVersion":2}}',
-    "feature": '{"protocol":{"minReaderVersion":3,"minWriterVersion":7,"readerFeatures":["x"],"writerFeatures":["x"]}}',
+    "feature": '{"protocol":{"minReaderVersion":3,"minWriterVersion":7,'
+    '"readerFeatures":["x"],"writerFeatures":["x"]}}',
     "column mapping": '{"protocol":{"minReaderVersion":2,"minWriterVersion":5}}',
     "writer": '{"protocol":{"minReaderVersion":1,"minWriterVersion":8}}',
 }
@@ -314,6 +329,15 @@ def test_the_log_stays_short_whatever_the_clock_says(tmp_path: Path) -> None:
     assert (names(lake), lake.load()[1]) == (["s-0.parquet"], 520)
     os.truncate(lake_log.checkpoint_path(log_of(lake), found.checkpoints[-1]), 10)
     assert (names(lake), lake.load()[1]) == (["s-0.parquet"], 520), "an older checkpoint and the commits since then"
+
+
+def test_no_commit_is_deleted_that_no_checkpoint_sums_up(tmp_path: Path) -> None:
+    """However many there are."""
+    for number in range(lake_log.KEPT_COMMITS + 50):
+        lake_log.commit_path(tmp_path, number).touch()
+    lake_log.checkpoint_path(tmp_path, lake_log.KEPT_COMMITS).touch()
+    lake_log.trim(tmp_path)
+    assert len(lake_log.listed(tmp_path).commits) == lake_log.KEPT_COMMITS + 50
 
 
 def test_a_file_that_left_the_list_stays_for_hours(tmp_path: Path) -> None:
@@ -420,7 +444,7 @@ def test_a_bound_on_the_size_of_files_is_said_in_words(tmp_path: Path) -> None:
     """Whatever library it was that was refused."""
     lake = begun(tmp_path / "g1", commits=1)
     file = put(lake, "s-7.parquet")
-    with file_bound(10), pytest.raises(StoreError, match="could not be written: .*larger than the system allows"):
+    with file_bound(10), pytest.raises(StoreError, match=r"could not be written: .*larger than the system allows"):
         lake.commit([file], last_seq=5)
     assert names(lake) == ["s-0.parquet"]
 
@@ -445,8 +469,9 @@ def test_missing_permission_is_said_in_words() -> None:
 
 def test_columns_that_a_table_cannot_have_are_told(tmp_path: Path) -> None:
     """As the library says it."""
-    with pytest.raises(StoreError, match="could not be written: .*Duplicate field name"):
+    with pytest.raises(StoreError, match=r"could not be written: .*Duplicate field name") as caught:
         Lake(tmp_path / "g1").create(pl.DataFrame({"a": [1], "A": [2]}))
+    assert "taken away or damaged" in caught.value.remedy
     lake = begun(tmp_path / "g2")
     with pytest.raises(StoreError, match="could not be written: "):
         lake.widen(SAMPLE.with_columns(pl.lit(1).alias("VALUE")))

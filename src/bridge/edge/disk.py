@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -13,6 +14,9 @@ from bridge.errors import StoreError
 _ROOM = "make room there, or give bridge another `data_dir`"
 _RIGHT = "give the user that bridge runs as the right to write there, or give bridge another `data_dir`"
 _PATH = "correct `data_dir`, or move what stands in its way"
+# As libraries in Rust end what they say.
+_NUMBER = re.compile(r"\(os error (\d+)\)")
+_MOST_CHARS = 300
 _WORDS: Mapping[int, tuple[str, str]] = MappingProxyType(
     {
         errno.ENOSPC: ("the disk is full", _ROOM),
@@ -47,6 +51,18 @@ def store_error(error: OSError, what: str) -> StoreError:
     """The system's error as one of ours; `what` says which file could not be what: "`x` could not be read"."""
     reason, remedy = in_words(error)
     return StoreError(f"{what}: {reason}", remedy=remedy)
+
+
+def library_error(error: Exception, what: str) -> StoreError:
+    """The same for the error of a library, which may have the system's number in its text only."""
+    found = _NUMBER.search(str(error))
+    number = int(found[1]) if found else error.errno if isinstance(error, OSError) else None
+    said = next(iter(str(error).strip().splitlines()), type(error).__name__)[:_MOST_CHARS]
+    if number is not None:
+        said, remedy = in_words(OSError(number, os.strerror(number)))
+    if number in (None, errno.ENOENT):
+        remedy = "see whether files below `data_dir` were taken away or damaged"
+    return StoreError(f"{what}: {said}", remedy=remedy)
 
 
 def make_folder(folder: Path) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -19,9 +18,9 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from bridge.edge import lake_log
-from bridge.edge.disk import make_folder, store_error, sync_folder
+from bridge.edge.disk import library_error, make_folder, sync_folder
 from bridge.edge.lake_log import ACTIONS, CHECKPOINT_COMMITS
-from bridge.errors import StoreBroken, StoreError, StoreNewer
+from bridge.errors import StoreBroken, StoreNewer
 from bridge.model.span import EPOCH, to_us
 
 if TYPE_CHECKING:
@@ -40,8 +39,6 @@ _CONFIGURATION = {
 MISSING = "history needs the package deltalake (install bridge with the extra `lake`)"
 # Newer protocols may say that rows of a file are deleted, or that its columns have other names.
 _READER, _WRITER = 1, 2
-_ERRNO = re.compile(r"\(os error (\d+)\)")
-_TRIED_AGAIN = "samples stay in the segments and are tried again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,18 +234,12 @@ class Lake:
 
     @contextmanager
     def _translated(self, done: str) -> Iterator[None]:
-        what = f"the Delta log in `{self.folder}` could not be {done}"
         try:
             yield
-        except OSError as error:
-            raise store_error(_with_number(error), what) from error
         except Exception as error:
-            if not _of_delta(error):
+            if not isinstance(error, OSError) and not _of_delta(error):
                 raise
-            number = _ERRNO.search(str(error))
-            if number:
-                raise store_error(OSError(int(number[1]), os.strerror(int(number[1]))), what) from error
-            raise StoreError(f"{what}: {_first_line(error)}", remedy=_TRIED_AGAIN) from error
+            raise library_error(error, f"the Delta log in `{self.folder}` could not be {done}") from error
 
 
 def outlived(path: Path, now: datetime) -> bool:
@@ -275,12 +266,6 @@ def _of_delta(error: Exception) -> bool:
 
     # Of columns that it cannot have it says so without a class of its own.
     return isinstance(error, DeltaError) or type(error) is Exception
-
-
-def _with_number(error: OSError) -> OSError:
-    """The error with its number, which that of a library may only tell in its text."""
-    found = _ERRNO.search(str(error)) if error.errno is None else None
-    return OSError(int(found[1]), os.strerror(int(found[1]))) if found else error
 
 
 def _arrow_schema(sample: pl.DataFrame) -> Any:

@@ -197,7 +197,7 @@ def trim(folder: Path) -> None:
 
 def left_over(folder: Path) -> Iterator[Path]:
     """Drafts of commits that were never made, and what was set aside."""
-    return (path for path in folder.iterdir() if _LEFT.fullmatch(path.name))
+    return (path for path in folder.glob("*") if _LEFT.fullmatch(path.name))
 
 
 def highest_number(folder: Path) -> int:

@@ -27,6 +27,8 @@ class Guards:
         self._window_s = 60.0 + FAILURES * deadline_s
         self._whole = self._new()
         self._own: dict[str, Breaker] = {}
+        # How often in a row the source was left alone for what it answered.
+        self._rests = 0
 
     @property
     def state(self) -> str:
@@ -34,10 +36,14 @@ class Guards:
         return self._whole.state
 
     def rest(self, bad_answers: int) -> None:
-        """Leaves a source alone that gave so many bad answers in a row, if they are enough."""
-        if bad_answers >= FAILURES:
+        """Leaves a source alone that gave so many bad answers in a row, if they are enough; each time longer."""
+        if bad_answers < FAILURES:
+            self._rests = 0
+        elif self.state != "open":
+            # Answers that were under way when it was opened are no trials.
             why = f"the source gave {bad_answers} answers in a row that checks held back"
-            self._whole.trip(why, bad_answers - FAILURES)
+            self._whole.trip(why, self._rests)
+            self._rests += 1
 
     async def through(self, query: Query, work: Callable[[], Awaitable[T]]) -> T:
         """What `work` gives; what one caller's parameters make the far side refuse stays that question's.

@@ -114,7 +114,8 @@ class Keeper:
         if published is None:
             # The source may be down since the start: then what was recorded last is known at least.
             return self.history.schema if self.history else None
-        return stamped_schema(published, self.entry.history)
+        known = stamped_schema(published, self.entry.history)
+        return replace(known, version=self.history.schema_version) if self.history else known
 
     def _own_schema(self) -> Schema | None:
         """The columns before the steps."""
@@ -160,8 +161,11 @@ class Keeper:
 
         Errors: SourceError when the source fails.
         """
-        source = self.entry.source
-        return await self._listed(DataSource.tag_values, lambda: source.tag_values(query, column))
+        source, keeping = self.entry.source, self.entry.history
+        if keeping is not None and column == keeping.time:
+            return None
+        asked = unstamped(query, keeping)
+        return await self._listed(DataSource.tag_values, lambda: source.tag_values(asked, column))
 
     async def tag_keys(self, query: Query) -> tuple[str, ...] | None:
         """Columns to filter by as the source itself lists them; None where it leaves that to bridge.
@@ -190,7 +194,7 @@ class Keeper:
             dataset=self.entry.name,
             state=self._trouble.state,
             age_s=self._kit.clock.monotonic_s() - good.fetched_s if good else None,
-            stale=error is not None and good is not None,
+            stale=error is not None and (good is not None or self._recorded),
             breaker=self._guards.state,
             error=error.message if error else None,
             remedy=(error.remedy or None) if error else None,
@@ -205,6 +209,10 @@ class Keeper:
             findings_block=block,
             **self._past(),
         )
+
+    @property
+    def _recorded(self) -> bool:
+        return self.history is not None and self.history.view.last_at is not None
 
     def _past(self) -> dict[str, Any]:
         if self.history is None:

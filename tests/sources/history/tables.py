@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import datetime
@@ -56,7 +57,7 @@ def plain(data: pl.DataFrame) -> Counter[Row]:
 def _cell(value: Any) -> Any:
     if isinstance(value, datetime):
         return (value - at(0)).total_seconds()
-    return "NaN" if isinstance(value, float) and value != value else value
+    return "NaN" if isinstance(value, float) and math.isnan(value) else value
 
 
 def written(table: Table, names: Sequence[str] = ("time", "value", "model")) -> Counter[Row]:

@@ -87,9 +87,8 @@ def _values(name: str, agg: Agg, axis: str) -> list[pl.Expr]:
         case Agg.COUNT:
             return [pl.when(some).then(col.count().cast(pl.Int64)).alias(name)]
         case _:
-            there = when.filter(col.is_not_null())
-            last = col.filter(col.is_not_null()).sort_by(there).last()
-            return [last.alias(name), pl.coalesce(there.max(), when.max()).alias(_WHEN + name)]
+            there = pl.when(col.is_not_null()).then(when)
+            return [col.max_by(there).alias(name), pl.coalesce(there.max(), when.max()).alias(_WHEN + name)]
 
 
 def _summed(made: pl.DataFrame, name: str, agg: Agg, by: Sequence[str]) -> pl.Expr:

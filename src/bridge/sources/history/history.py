@@ -54,14 +54,15 @@ class History:
         self.table = table
         self._clock = clock
         self._steady = steady
-        self._error: StoreError | None = None
+        # What could not be done the last time it was tried, by what it was.
+        self._errors: dict[str, StoreError] = {}
         # Why the history cannot be used at all, such as that a newer version of bridge wrote it.
         self.closed: StoreError | None = None
         # Beyond so many rows a panel is drawn from fewer.
         self.raw_rows = reading.RAW_ROWS
-        self._admitted: set[tuple[int, str]] = set()
+        # Who takes its samples: while one house follows another there are two who could.
+        self.sampler: object | None = None
         now_s = clock.monotonic_s()
-        self._flushed_s = now_s
         self._flush_due_s = now_s + table.keeping.flush_s
         self._pause_s = table.keeping.flush_s
         self._tended_s = now_s
@@ -95,7 +96,7 @@ class History:
     def status(self) -> HistoryStatus:
         """How it is doing."""
         view = self.view
-        error = self.closed or self._error or view.problem
+        error = self.closed or next(iter(self._errors.values()), None) or view.problem
         return HistoryStatus(
             rows=view.rows,
             size_bytes=view.size_bytes,
@@ -112,55 +113,53 @@ class History:
 
         Errors: SchemaChanged when a person must say what the change means.
         """
-        if self.view.versions is None:
-            return
-        known = (self.schema_version, f"{frame.schema.fingerprint}{frame.data.dtypes}")
-        if known in self._admitted:
-            return
-        await asyncio.to_thread(self.table.admit, frame.schema, stored_kinds(frame.data, frame.schema))
-        self._admitted = {known} if len(self._admitted) > 64 else {*self._admitted, known}
+        # Looked at each time: another process may have said meanwhile what a change means.
+        if self.view.versions is not None:
+            await asyncio.to_thread(self.table.admit, frame.schema, stored_kinds(frame.data, frame.schema))
 
     async def record(self, frame: Frame) -> int:
         """Takes what is new of a sample; how many rows, which are on the disk when this returns.
 
-        Errors: SchemaChanged; StoreError, which `status` tells until a sample is taken again.
+        Errors: SchemaChanged; StoreError, which `status` tells until the same is done well again.
         """
         if self.closed is not None:
             raise self.closed
-        return await self._told(lambda: self.table.record(frame, self._clock.now()))
+        return await self._told("record", lambda: self.table.record(frame, self._clock.now()))
 
     async def tend(self) -> None:
         """Moves samples on, merges, drops and deletes, as far as it is time to.
 
         Errors: StoreError, which `status` tells; nothing is lost, it is tried again.
         """
+        if self.closed is not None:
+            return
         now_s = self._clock.monotonic_s()
         if now_s >= self._flush_due_s and self.view.chunks:
             # Counted from now: a flush that fails must not be tried with every sample.
             self._flush_due_s = now_s + self._pause_s
             self._pause_s = min(self._pause_s * 2, MAX_PAUSE_S)
-            await self._told(lambda: upkeep.move_on(self.table))
+            await self._told("flush", lambda: upkeep.move_on(self.table))
             self._pause_s = self.table.keeping.flush_s
             self._flush_due_s = now_s + self._pause_s
         if now_s - self._tended_s >= UPKEEP_S:
             self._tended_s = now_s
             steady = self._steady()
-            await self._told(lambda: upkeep.expire(self.table, self._clock.now() if steady else None))
+            await self._told("expire", lambda: upkeep.expire(self.table, self._clock.now() if steady else None))
             if now_s - self._swept_s >= SWEEP_S:
                 self._swept_s = now_s
-                await self._told(lambda: upkeep.sweep(self.table, self._clock.now()))
+                await self._told("sweep", lambda: upkeep.sweep(self.table, self._clock.now()))
 
-    async def _told(self, work: Callable[[], T]) -> T:
+    async def _told(self, what: str, work: Callable[[], T]) -> T:
+        known = {"dataset": self.table.name, "work": what}
         try:
             made = await asyncio.to_thread(work)
         except StoreError as error:
-            if self._error is None:
-                log.error("history stalls", extra={"dataset": self.table.name, "error": error.message})  # noqa: TRY400
-            self._error = error
+            if what not in self._errors:
+                log.error("history stalls", extra={**known, "error": error.message})  # noqa: TRY400
+            self._errors[what] = error
             raise
-        if self._error is not None:
-            log.info("history goes on", extra={"dataset": self.table.name})
-            self._error = None
+        if self._errors.pop(what, None) is not None:
+            log.info("history goes on", extra=known)
         return made
 
     async def read(self, view: View, wanted: Asked, live: Frame | None) -> Past | None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from bridge.edge import lake
 from bridge.model.schema import Role
-from bridge.sources.history.stored import MARKS
+from bridge.sources.history.stored import unfit
 from bridge.sources.registry import DatasetConfig, Problem, SourceConfig
 
 
@@ -28,8 +28,8 @@ def _of_one(dataset: DatasetConfig) -> Iterator[tuple[tuple[str, ...], str]]:
         yield ("history",), lake.MISSING
     if needed := [param.name for param in dataset.params if param.required and param.default is None]:
         yield ("history",), f"a sample cannot give the required parameter `{needed[0]}` (give it a default)"
-    if taken := [column.name for column in dataset.columns if column.name in MARKS]:
-        yield ("columns",), f"`{taken[0]}` is a name that histories need for themselves (rename the column)"
+    if problem := unfit([column.name for column in dataset.columns]):
+        yield ("columns",), f"{problem[0]} ({problem[1]})"
     if keeping.keep_s < keeping.every_s:
         yield ("history", "keep"), "is shorter than the time between two samples (keep more, or sample more often)"
     if keeping.time is None or dataset.steps:

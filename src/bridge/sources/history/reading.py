@@ -158,9 +158,7 @@ class _Reading:
 
     def past(self) -> Past:
         wanted = self.wanted
-        rows = sum(estimated_rows(file, self.query.span) for file in self.files) + sum(
-            c.data.height for c in self.chunks
-        )
+        rows = sum(map(self._estimated, self.files)) + sum(chunk.data.height for chunk in self.chunks)
         if wanted.distinct is not None:
             values = self._current().select(wanted.distinct).unique().collect(engine="streaming")
             frame = Frame(values, self.schema).select((wanted.distinct,))
@@ -172,6 +170,9 @@ class _Reading:
             if self.query.agg is not None and (joined := self._joined(rows)):
                 return joined
         return self._made(self._rows(outlined=False), rows)
+
+    def _estimated(self, file: DataFile) -> int:
+        return estimated_rows(file, self.query.span if same_time(file, self.versions) else None)
 
     def _outlines_do(self, rows: int) -> bool:
         """Whether the outlines of the files show it as well as all rows would."""
@@ -213,17 +214,18 @@ class _Reading:
     def _chosen(self, later: pl.DataFrame | None) -> list[DataFile]:
         """The files, an outline in place of each that is asked for whole.
 
-        Where rows were corrected an outline may lack what stands beside the value that counts no more: such files
-        are read whole, the newest first, as far as their rows are allowed.
+        Where rows are corrected, by others or by live ones, an outline may lack what stands beside the value that
+        counts no more: such files are read whole, the newest first, as far as their rows are allowed.
         """
-        times = later.get_column(self.axis).to_physical().sort() if later is not None else None
+        given = [later, self.live.data if self.live is not None else None]
+        times = [data.get_column(self.axis).drop_nulls().to_physical().sort() for data in given if data is not None]
         left = self.wanted.max_rows
         out = []
         for file in sorted(self.files, key=lambda file: file.high_us, reverse=True):
             if file.outline is None or not self._whole(file):
                 out.append(file)
                 continue
-            touched = times is not None and _any_between(times, file.low_us, file.high_us)
+            touched = any(_any_between(each, file.low_us, file.high_us) for each in times)
             if touched and file.file.rows <= left:
                 left -= file.file.rows
                 out.append(file)

@@ -44,17 +44,30 @@ class Recorder:
         self._stamps: dict[str, object] = {}
 
     async def run(self) -> None:
-        """Samples until it is cancelled; does nothing where no dataset keeps a history."""
+        """Samples until it is cancelled; does nothing where no dataset keeps a history.
+
+        Where another one samples the same histories, that one rests until this one has ended.
+        """
         async with asyncio.TaskGroup() as group:
             for name, keeper in self._desk.keepers.items():
                 if keeper.history is not None and keeper.entry.history is not None:
                     group.create_task(self._follow(name, keeper.history, keeper.entry.history))
 
     async def _follow(self, name: str, history: History, keeping: Keeping) -> None:
+        history.sampler = self
+        try:
+            await self._beat(name, history, keeping)
+        finally:
+            if history.sampler is self:
+                history.sampler = None
+
+    async def _beat(self, name: str, history: History, keeping: Keeping) -> None:
         due_s = self._clock.monotonic_s() + self._jitter() * keeping.every_s
         while True:
             await self._sleep(max(0.0, due_s - self._clock.monotonic_s()))
-            await self.once(name, history, keeping)
+            history.sampler = history.sampler or self
+            if history.sampler is self:
+                await self.once(name, history, keeping)
             due_s += keeping.every_s
             late_s = self._clock.monotonic_s() - due_s
             if late_s > 0:
@@ -62,34 +75,34 @@ class Recorder:
                 due_s += -(-late_s // keeping.every_s) * keeping.every_s
 
     async def once(self, name: str, history: History, keeping: Keeping) -> None:
-        """One sample, and what is due to be done with those before it."""
-        outcome, rows = "ok", 0
+        """One sample, and what is due to be done with those before it, also while the source is down."""
+        outcome, rows = await self._outcome(name, self._taken(name, history, keeping))
+        upkeep, _ = await self._outcome(name, self._tended(history))
+        self._meters.samples.labels(name, upkeep if outcome == "ok" else outcome).inc()
+        self._meters.sampled_rows.labels(name).inc(rows)
+
+    async def _outcome(self, name: str, work: Awaitable[tuple[str, int]]) -> tuple[str, int]:
+        """What became of it, and how many rows were recorded."""
         try:
-            frame = await self._sample(name, keeping)
-            if frame.meta.custom.get("stale"):
-                # Said before: it would be recorded as if it were said again now.
-                outcome = str(frame.meta.custom.get("error", "stale"))
-            else:
-                rows = await history.record(frame)
-            await history.tend()
+            return await work
         except BridgeError as error:
-            outcome = error.code
-            await self._still_tend(name, history)
+            # Told by the dataset's status, or that of its history.
+            return error.code, 0
         except Exception:
             # Its neighbours' tasks stand in the same group.
             log.exception("recording failed inside bridge", extra={"dataset": name})
-            outcome = "internal"
-        self._meters.samples.labels(name, outcome).inc()
-        self._meters.sampled_rows.labels(name).inc(rows)
+            return "internal", 0
 
-    async def _still_tend(self, name: str, history: History) -> None:
-        """A source that is down must not keep earlier samples from being moved on."""
-        try:
-            await history.tend()
-        except BridgeError:
-            pass  # told by the history's own status and log
-        except Exception:
-            log.exception("upkeep failed inside bridge", extra={"dataset": name})
+    async def _taken(self, name: str, history: History, keeping: Keeping) -> tuple[str, int]:
+        frame = await self._sample(name, keeping)
+        if frame.meta.custom.get("stale"):
+            # Said before: it would be recorded as if it were said again now.
+            return str(frame.meta.custom.get("error", "stale")), 0
+        return "ok", await history.record(frame)
+
+    async def _tended(self, history: History) -> tuple[str, int]:
+        await history.tend()
+        return "ok", 0
 
     async def _sample(self, name: str, keeping: Keeping) -> Frame:
         now = self._clock.now()

@@ -51,5 +51,7 @@ def unstamped(query: Query, keeping: Keeping | None) -> Query:
         query,
         span=None,
         columns=tuple(column for column in query.columns if column != name),
+        series=query.series and tuple(column for column in query.series if column != name),
         filters=tuple(item for item in query.filters if item.column != name),
+        adhoc=tuple(item for item in query.adhoc if item.column != name),
     )

@@ -13,7 +13,7 @@ from bridge.edge.hold import Hold
 from bridge.errors import StoreError
 from bridge.model.clock import Clock
 from bridge.sources.history.history import History
-from bridge.sources.history.schema_file import SchemaFile
+from bridge.sources.history.schema_file import NAME, SchemaFile
 from bridge.sources.history.table import Table
 from bridge.sources.registry import DatasetEntry, Keeping
 
@@ -62,6 +62,7 @@ class Store:
         self.data_dir = data_dir
         self._clock = clock
         self._hold: Hold | None = None
+        self._taking: asyncio.Task[Hold] | None = None
         self._users = 0
         self._histories: dict[str, History] = {}
         self._steady = Steadiness(clock)
@@ -76,8 +77,7 @@ class Store:
         async with self._lock:
             if not lake.available():
                 raise StoreError(lake.MISSING)
-            if self._hold is None:
-                self._hold = await asyncio.to_thread(Hold.take, self.data_dir)
+            await self._take()
             self._users += 1
             try:
                 found = {name: await self._one(name, kept) for name, kept in keeping.items()}
@@ -86,6 +86,19 @@ class Store:
                 await self._leave()
                 raise
         return found
+
+    async def _take(self) -> None:
+        if self._hold is not None:
+            return
+        if self._taking is None:
+            self._taking = asyncio.create_task(asyncio.to_thread(Hold.take, self.data_dir))
+        taking = self._taking
+        try:
+            # Who is cancelled here leaves a thread that takes it all the same: for the next who comes.
+            self._hold = await asyncio.shield(taking)
+        finally:
+            if taking.done():
+                self._taking = None
 
     async def _one(self, name: str, keeping: Keeping) -> History:
         history = self._histories.get(name)
@@ -129,8 +142,7 @@ class Store:
 def orphans(data_dir: Path, known: set[str]) -> list[str]:
     """Recorded datasets that no configured one is called like."""
     folder = data_dir / FOLDER
-    if not folder.is_dir():
+    try:
+        return sorted(name for name in os.listdir(folder) if name not in known and (folder / name / NAME).exists())
+    except OSError:
         return []
-    return sorted(
-        name for name in os.listdir(folder) if (folder / name / "schema.json").exists() and name not in known
-    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -79,6 +79,18 @@ class DataFile:
     def revises(self) -> bool:
         """Whether some row takes the place of an earlier one."""
         return self.file.high.get(REV, 1) > 0
+
+
+def unfit(names: Sequence[str]) -> tuple[str, str] | None:
+    """Why columns of these names cannot be stored, and what helps; None where they can."""
+    if taken := next((name for name in names if name in MARKS), None):
+        return f"`{taken}` is a name that histories need for themselves", "rename the column"
+    seen: dict[str, str] = {}
+    for name in names:
+        # Delta tables do not tell them apart.
+        if (other := seen.setdefault(name.lower(), name)) != name:
+            return f"`{other}` and `{name}` differ in case only, which a history cannot keep apart", "rename one"
+    return None
 
 
 def stored_kinds(data: pl.DataFrame, schema: Schema) -> dict[str, str]:
@@ -205,6 +217,11 @@ def readable(file: DataFile) -> bool:
     except (OSError, pl.exceptions.PolarsError):
         return False
     return True
+
+
+def generations(folder: Path) -> set[int]:
+    """The generations of a history that have a folder."""
+    return {int(path.name[1:]) for path in folder.glob("g*") if path.name[1:].isdecimal() and path.is_dir()}
 
 
 def highest_number(folder: Path) -> int:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import polars as pl
 
-from bridge.edge.disk import make_folder, store_error
+from bridge.edge.disk import library_error, make_folder, store_error
 from bridge.edge.lake import Lake, LakeFile
 from bridge.errors import StoreBroken, StoreError
 from bridge.model.frame import Frame
@@ -97,7 +97,7 @@ class Table:
                 self._recover(versions)
 
     def _recover(self, versions: Versions) -> None:
-        for generation in self._journal.generations() | self._generations():
+        for generation in self._journal.generations() | stored.generations(self.folder):
             versions.of_generation(generation)
         files: list[DataFile] = []
         done: dict[int, int] = {}
@@ -111,34 +111,22 @@ class Table:
                 self._unsure.add(generation)
                 self._problems[generation] = error
                 # Put back from a backup, it must not take new samples for those that it has.
-                last = max(last, self.lake(generation).highest_number())
-                last = max(last, stored.highest_number(self.lake(generation).folder))
+                lake = self.lake(generation)
+                last = max(last, lake.highest_number(), stored.highest_number(lake.folder))
         chunks = [unpacked(item) for item in self._journal.replayed() if item[1].seq > done.get(item[0], -1)]
         self._journal.forget(done)
         last = max((last, *done.values(), *(chunk.seq for chunk in chunks)))
-        at_us = [file.file.high[AT] for file in files if AT in file.file.high] + [
-            highest_us(chunk, AT) for chunk in chunks
-        ]
+        at_us = [file.file.high[AT] for file in files if AT in file.file.high]
+        at_us += [highest_us(chunk, AT) for chunk in chunks]
         last_at = from_us(max(at_us)) if at_us else None
-        self.view = View(versions, tuple(files), tuple(chunks), last, last_at, self._problem)
+        self.view = View(versions, tuple(files), tuple(chunks), last, last_at, _first(self._problems))
         self._frontier_us = frontier_us(self.view)
-
-    def _generations(self) -> set[int]:
-        names = (path.name[1:] for path in self.folder.glob("g*") if path.is_dir())
-        return {int(name) for name in names if name.isdecimal()}
-
-    @property
-    def _problem(self) -> StoreBroken | None:
-        return next(iter(self._problems.values()), None)
 
     def _loaded(self, versions: Versions, generation: int) -> tuple[list[DataFile], int]:
         lake, axis = self.lake(generation), axis_of(versions.of_generation(generation))
         found, last = lake.load()
-        return [self._file(generation, axis, file) for file in found], last
-
-    def _file(self, generation: int, axis: str, file: LakeFile) -> DataFile:
-        made = DataFile(generation, file, self.lake(generation).folder, axis)
-        return stored.with_outline(made, self.outlines(generation))
+        files = (DataFile(generation, file, lake.folder, axis) for file in found)
+        return [stored.with_outline(file, self.outlines(generation)) for file in files], last
 
     def close(self) -> None:
         """Lets go of the segment; what is in it is found again. Nothing is taken from then on."""
@@ -156,10 +144,7 @@ class Table:
         try:
             return reading.read(view, wanted, live)
         except (OSError, pl.exceptions.PolarsError) as error:
-            raise StoreError(
-                f"the history of `{self.name}` cannot be read: {error}",
-                remedy="see whether files below data_dir were taken away or damaged",
-            ) from error
+            raise library_error(error, f"the history of `{self.name}` cannot be read") from error
 
     # -- recording -----------------------------------------------------------------------------------------------
 
@@ -199,6 +184,8 @@ class Table:
             )
 
     def _fitted(self, frame: Frame, at: datetime) -> Versions:
+        if problem := stored.unfit(frame.schema.names):
+            raise StoreError(f"`{self.name}`: {problem[0]}", remedy=problem[1])
         with self._fitting_lock:
             versions = self._fitting.fit(frame.schema, stored_kinds(frame.data, frame.schema), at)
         before = self.view.versions
@@ -254,8 +241,7 @@ class Table:
             return reading.between(replace(self.view, files=tuple(files)), low_us, high_us)
         except (OSError, pl.exceptions.PolarsError):
             # What cannot be read is as good as lost, and recorded again if it comes again.
-            files = self.sound(files)
-            return reading.between(replace(self.view, files=tuple(files)), low_us, high_us)
+            return reading.between(replace(self.view, files=tuple(self.sound(files))), low_us, high_us)
 
     def _append(self, new: pl.DataFrame, current: Version, at: datetime) -> None:
         view = self.view
@@ -331,13 +317,10 @@ class Table:
         self.view = replace(self.view, files=(*self.view.files, made), chunks=left)
 
     def _written(self, folder: Path, data: pl.DataFrame, axis: str) -> LakeFile:
-        what = f"`{self.name}`: a data file could not be written"
         try:
             return stored.write(folder, data, axis, prefix="s")
-        except OSError as error:
-            raise store_error(error, what) from error
-        except pl.exceptions.PolarsError as error:
-            raise StoreError(f"{what}: {error}", remedy="samples stay in the segments and are tried again") from error
+        except (OSError, pl.exceptions.PolarsError) as error:
+            raise library_error(error, f"`{self.name}`: a data file could not be written") from error
 
     def _make_sure(self, generation: int) -> None:
         """The view has the files that are on the list.
@@ -353,7 +336,7 @@ class Table:
         left = tuple(c for c in self.view.chunks if c.generation != generation or c.seq > last)
         self._unsure.discard(generation)
         self._problems.pop(generation, None)
-        self.view = replace(self.view, files=(*others, *files), chunks=left, problem=self._problem)
+        self.view = replace(self.view, files=(*others, *files), chunks=left, problem=_first(self._problems))
         self._frontier_us = frontier_us(self.view)
 
     def exchange(self, generation: int, gone: Iterable[DataFile], made: Iterable[DataFile]) -> bool:
@@ -404,6 +387,10 @@ class Table:
     def outlines(self, generation: int) -> Path:
         """Where the outlines of its files stand: beside the table, whose folder holds what is on its list only."""
         return self.folder / f"g{generation}-outlines"
+
+
+def _first(problems: dict[int, StoreBroken]) -> StoreBroken | None:
+    return next(iter(problems.values()), None)
 
 
 def _none_of() -> pl.DataFrame:

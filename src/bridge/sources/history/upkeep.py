@@ -9,7 +9,7 @@ from pathlib import Path
 
 import polars as pl
 
-from bridge.edge.disk import store_error
+from bridge.edge.disk import library_error, store_error
 from bridge.edge.lake import outlived
 from bridge.errors import StoreBroken, StoreError
 from bridge.model.span import to_us
@@ -23,9 +23,10 @@ log = logging.getLogger("bridge.history")
 # Each commit reads the list of files: measured, an append costs 10 ms with 50 of them and 132 ms with 1,200.
 LOOSE_FILES = 48
 LOOSE_ROWS = 1_000_000
-# Merged files of one generation: with the loose ones and those of one merge there are never 100.
-MERGED_FILES = 24
-_FEWER_FILES = 12
+# Merged files of one generation, and how many they may be for the moment of a merge: with the loose ones never 100.
+MERGED_FILES = 40
+_MOST_FILES = 48
+_FEWER_FILES = 20
 # A file of so many rows is left alone, or of a larger part of all where there are very many.
 FULL_ROWS = 1_000_000
 _FULL_PART = 8
@@ -145,10 +146,7 @@ class _Merging:
             stored.discard(self._made)
             # Those that cannot be read are left out the next time.
             self._table.sound(all_gone)
-            what = f"`{self._table.name}`: its data files could not be merged"
-            if isinstance(error, OSError):
-                raise store_error(error, what) from error
-            raise StoreError(f"{what}: {error}", remedy="they stay as they are") from error
+            raise library_error(error, f"`{self._table.name}`: its data files could not be merged") from error
         if self._table.exchange(self._generation, all_gone, self._made):
             return True
         stored.discard(self._made)
@@ -170,12 +168,15 @@ class _Merging:
         yield []
 
     def _period_us(self, data: pl.DataFrame) -> int:
-        """The period of a file, doubled until the rows lie in few of them."""
+        """The period of a file, doubled until there are few enough of them."""
+        merged, times = self._merged, data.get_column(self._axis).to_physical()
         period_us = period_s(self._table.keeping.keep_s) * 1_000_000
-        times = data.get_column(self._axis).to_physical()
-        while (times // period_us).n_unique() > _PARTS:
+        while True:
+            numbers = (times // period_us).unique().to_list()
+            grown = sum(len(self._unfull(merged, number, period_us)) for number in numbers)
+            if len(numbers) == 1 or len(numbers) + len(merged) - grown <= _MOST_FILES:
+                return period_us
             period_us *= 2
-        return period_us
 
     def _unfull(self, merged: list[DataFile], number: int, period_us: int) -> list[DataFile]:
         """The merged files of the period that can take more."""

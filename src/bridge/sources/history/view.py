@@ -75,8 +75,7 @@ class View:
 def frontier_us(view: View) -> int | None:
     """The latest instant recorded; as late as can be where earlier samples were laid out by another time."""
     versions = view.versions
-    if versions is None:
-        return None
+    assert versions is not None  # noqa: S101
     found = [(file.generation, file.high_us) for file in view.files]
     found += [(c.generation, highest_us(c, axis_of(versions.of_generation(c.generation)))) for c in view.chunks]
     same = {g for g in versions.generations if same_axis(versions.of_generation(g), versions.current)}

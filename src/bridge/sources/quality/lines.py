@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial, reduce
 from operator import add
 from typing import Any
@@ -39,9 +39,10 @@ from bridge.sources.quality.words import (
 
 # A span that ended so small a part of the allowed age ago is taken as one that ends now.
 END_RATIO = 0.1
-# No published column can be named so, as names from outside are printable.
-_AT = "\x00at"
-_Whole = npt.NDArray[np.int64]
+_Rows = npt.NDArray[np.intp]
+_Bits = npt.NDArray[np.uint64]
+_Truths = npt.NDArray[np.bool_]
+_Values = npt.NDArray[Any]
 
 
 def rows(given: Rows, _: Schema) -> Made:
@@ -70,12 +71,19 @@ def unique(given: Unique, schema: Schema) -> Made:
         keys = [must_have(schema, name, "columns", index).name for index, name in enumerate(given.columns)]
     keys = list(dict.fromkeys(keys))
     empty = pl.all_horizontal(pl.col(name).is_null() for name in keys)
+    timed = [name for name in keys if must_have(schema, name).type is ColumnType.TIME]
+    # As the other checks have them, so that they share what was found.
+    by = tuple(name for name in schema.names if name in keys and name not in timed[:1])
 
     def numbers(scene: Scene) -> tuple[pl.Expr, ...]:
+        if timed and _differ(scene, by, timed[0]):
+            return ()
         key = pl.col(keys[0]) if len(keys) == 1 else _hashed(keys)
         return key.n_unique(), empty.sum()
 
     def verdict(scene: Scene, found: tuple[Any, ...]) -> Verdict:
+        if not found:
+            return Verdict(0.0)
         distinct, without = found
         keyed = scene.data.height - without
         if keyed == distinct - bool(without):
@@ -95,46 +103,105 @@ def unique(given: Unique, schema: Schema) -> Made:
     return Made((Probe(keys[0] if len(keys) == 1 else "", frozenset(keys), verdict, numbers),))
 
 
+def _differ(scene: Scene, by: tuple[str, ...], time: str) -> bool:
+    """Whether no two rows of a series have one time, as far as that is seen without looking at all keys."""
+    times, timed = _numbers(scene, time)
+    if timed is not None:
+        return False
+    if bool((times[1:] > times[:-1]).all()):
+        return True
+    at, follows = _standing(scene, by, time)
+    times = times[at]
+    return not bool(((times[1:] == times[:-1]) & follows).any())
+
+
 def _hashed(keys: Sequence[str]) -> pl.Expr:
     """One number for the values of several columns; the sum wraps around."""
     return reduce(add, (pl.col(name).hash(seed) for seed, name in enumerate(keys, 1)))
 
 
-Walk = Callable[[_Whole, Any], list[int]]
+def _numbers(scene: Scene, name: str) -> tuple[_Values, _Truths | None]:
+    """The values of a column as numbers, and which of them are there, None where all are; a NaN is not."""
+    column = scene.data.get_column(name)
+    if not (column.dtype.is_integer() or column.dtype.is_temporal()):
+        values = column.cast(pl.Float64).to_numpy()
+        there = ~np.isnan(values)
+        return values, None if there.all() else there
+    whole = column.cast(pl.Int64) if column.dtype.is_temporal() else column
+    if not whole.null_count():
+        return whole.to_numpy(), None
+    return whole.fill_null(0).to_numpy(), whole.is_not_null().to_numpy()
 
 
-def _walked(by: Sequence[str], order: pl.Expr | None, value: pl.Expr, walk: Walk) -> pl.Expr:
-    """What `walk` finds in the rows that have an order and a value, series by series in that order.
+def _walked(scene: Scene, by: tuple[str, ...], name: str, order: str | None) -> tuple[_Rows, _Values, _Truths]:
+    """Rows that have an order and a value, series by series in that order, their values, and which follow another.
 
-    Sorted once for all series: a Polars window costs per series, and there may be as many as rows.
+    Shape: the third says of each row but the first whether the one before it is of its series.
     """
-    parts = {"value": value}
-    if by:
-        parts["series"] = _hashed(by)
-    if order is not None:
-        parts["order"] = order.cast(pl.Int64)
-
-    def apply(given: pl.Series) -> pl.Series:
-        table = given.struct.unnest().with_row_index(_AT).drop_nulls()
-        columns = {name: table.get_column(name).to_numpy() for name in table.columns}
-        at, values = columns[_AT].astype(np.int64), columns["value"]
-        follows = np.ones(max(len(at) - 1, 0), dtype=bool)
-        if (rank := _rank(columns.get("order"), columns.get("series"))) is not None:
-            at, values = at[rank], values[rank]
-        if by:
-            series = columns["series"] if rank is None else columns["series"][rank]
-            follows = series[1:] == series[:-1]
-        return pl.Series([walk(at, (values, follows))], dtype=pl.List(pl.Int64))
-
-    both = pl.struct(*(part.alias(name) for name, part in parts.items()))
-    return both.map_batches(apply, return_dtype=pl.List(pl.Int64), returns_scalar=True)
+    at, follows = _standing(scene, by, order)
+    values, there = _numbers(scene, name)
+    timed = None if order is None or order == name else _numbers(scene, order)[1]
+    known = [mask for mask in (there, timed) if mask is not None]
+    if known:
+        kept = np.logical_and.reduce(known)[at]
+        # Of what was left out nothing remains but the bounds between series.
+        number = np.append(0, np.cumsum(~follows))[: len(at)][kept]
+        at, follows = at[kept], number[1:] == number[:-1]
+    return at, values[at], follows
 
 
-def _rank(order: _Whole | None, series: Any) -> _Whole | None:
-    """The rows series by series, each in its order; None where they stand so already."""
-    if order is not None and not bool(np.all(order[1:] >= order[:-1])):
-        return np.lexsort((order,) if series is None else (order, series))
-    return None if series is None else np.argsort(series, kind="stable")
+def _standing(scene: Scene, by: tuple[str, ...], order: str | None) -> tuple[_Rows, _Truths]:
+    """All rows series by series in that order, and which follow one of their series; found once for all checks."""
+    memo = ("standing", by, order)
+    if memo not in scene.memo:
+        scene.memo[memo] = _stood(scene, by, order)
+    at, follows = scene.memo[memo]
+    return at, follows
+
+
+def _stood(scene: Scene, by: tuple[str, ...], order: str | None) -> tuple[_Rows, _Truths]:
+    at, follows = np.arange(scene.data.height), np.ones(max(scene.data.height - 1, 0), dtype=bool)
+    series = scene.data.select(_hashed(by)).to_series().to_numpy() if by else None
+    if series is not None:
+        at, follows = _grouped(series)
+    if order is None:
+        return at, follows
+    times = _numbers(scene, order)[0]
+    if not _falls(times) or not _falls(times[at], follows):
+        return at, follows
+    at = _sorted((times - times.min()).view(np.uint64))
+    return at if series is None else at[_grouped(series[at])[0]], follows
+
+
+def _falls(values: _Values, follows: _Truths | None = None) -> bool:
+    """Whether a value is less than the one before it, of all or of those that follow one of their series."""
+    less = values[1:] < values[:-1]
+    return bool((less if follows is None else less & follows).any())
+
+
+def _grouped(series: _Bits) -> tuple[_Rows, _Truths]:
+    """The rows by their numbers, and which have that of the one before.
+
+    The first 16 bits are enough where they tell all numbers apart: those are sorted by a count, which is far cheaper.
+    """
+    at = np.argsort((series >> 48).astype(np.uint16), kind="stable")
+    numbers = series[at]
+    follows = numbers[1:] == numbers[:-1]
+    # In place, as memory that is asked for costs more than what is done with it.
+    numbers >>= 48
+    if np.count_nonzero(follows) == np.count_nonzero(numbers[1:] == numbers[:-1]):
+        return at, follows
+    at = _sorted(series)
+    numbers = series[at]
+    return at, numbers[1:] == numbers[:-1]
+
+
+def _sorted(numbers: _Bits) -> _Rows:
+    """The rows by their numbers, equal ones as they stand: 16 bits at a time, as those are sorted by a count."""
+    at = np.argsort(numbers.astype(np.uint16), kind="stable")
+    for shift in range(16, int(numbers.max()).bit_length(), 16):
+        at = at[np.argsort((numbers[at] >> shift).astype(np.uint16), kind="stable")]
+    return at
 
 
 def gaps(given: Gaps, schema: Schema) -> Made:
@@ -143,22 +210,16 @@ def gaps(given: Gaps, schema: Schema) -> Made:
     by = series_by(schema, given.by, "by")
     most_us = round(given.max_gap_s * 1e6)
 
-    def walk(at: _Whole, found: Any) -> list[int]:
-        times, follows = found
-        apart = np.where(follows, times[1:] - times[:-1], 0)
-        if not len(apart):
-            return [0, 0, 0, 0]
-        worst = int(apart.argmax())
-        return [int((apart > most_us).sum()), int(apart[worst]), int(at[worst]), int(at[worst + 1])]
-
-    def numbers(_: Scene) -> tuple[pl.Expr, ...]:
-        us = pl.col(time).cast(pl.Int64)
-        return (_walked(by, us, us, walk),)
-
-    def verdict(scene: Scene, found: tuple[Any, ...]) -> Verdict | None:
+    def verdict(scene: Scene, _: tuple[Any, ...]) -> Verdict | None:
         if not scene.whole:
             return None
-        count, worst_us, before, after = found[0]
+        at, times, follows = _walked(scene, by, time, time)
+        apart = times[1:] - times[:-1]
+        apart *= follows
+        if not len(apart):
+            return Verdict(0.0)
+        worst, count = int(apart.argmax()), int(np.count_nonzero(apart > most_us))
+        worst_us, before, after = int(apart[worst]), int(at[worst]), int(at[worst + 1])
         if not count:
             return Verdict(worst_us / 1e6)
         many = "a gap is" if count == 1 else f"{count} gaps are"
@@ -169,45 +230,46 @@ def gaps(given: Gaps, schema: Schema) -> Made:
         )
         return Verdict(worst_us / 1e6, text + (f" ({', '.join(known)})" if known else ""), count)
 
-    return Made((Probe(time, frozenset({time, *by}), verdict, numbers),))
+    return Made((Probe(time, frozenset({time, *by}), verdict),))
 
 
 def ordered(given: Ordered, schema: Schema) -> Made:
     """A time in the order in which the rows came, or a counter in the order of time."""
     name = given.column or time_of(schema, "`ordered` without `column`", "column").name
-    column = of_type(schema, name, ColumnType.NUMBER, ColumnType.TIME, what="`ordered`", loc=("column",))
+    of_type(schema, name, ColumnType.NUMBER, ColumnType.TIME, what="`ordered`", loc=("column",))
     by = series_by(schema, given.by, "by")
     time = schema.time.name if schema.time is not None and schema.time.name != name else None
     less = np.less_equal if given.strictly else np.less
 
-    def walk(at: _Whole, found: Any) -> list[int]:
-        values, follows = found
-        back = np.flatnonzero(less(values[1:], values[:-1]) & follows)
-        pairs = [int(row) for step in back[:MAX_EXAMPLES] for row in (at[step], at[step + 1])]
-        return [len(back), *pairs]
-
-    def numbers(scene: Scene) -> tuple[pl.Expr, ...]:
-        dtype, value = scene.dtypes[name], pl.col(name)
-        if column.type is ColumnType.TIME:
-            value = value.cast(pl.Int64)
-        elif not dtype.is_integer():
-            value = value.cast(pl.Float64).fill_nan(None)
-        return (_walked(by, pl.col(time) if time else None, value, walk),)
-
-    def verdict(scene: Scene, found: tuple[Any, ...]) -> Verdict:
-        count, *pairs = found[0]
-        if not count:
+    def verdict(scene: Scene, _: tuple[Any, ...]) -> Verdict:
+        if _rises(scene, name, time, less):
             return Verdict(0.0)
+        at, values, follows = _walked(scene, by, name, time)
+        back = np.flatnonzero(less(values[1:], values[:-1]) & follows)
+        if not len(back):
+            return Verdict(0.0)
+        count, pairs = len(back), [(int(at[step]), int(at[step + 1])) for step in back[:MAX_EXAMPLES]]
         goes = "does not rise" if given.strictly else "goes back"
         times = "once" if count == 1 else f"{count} times"
         told = [
             f"from {cell(scene.data, name, one)} to {cell(scene.data, name, two)}{place(scene, two, name)}"
-            for one, two in zip(pairs[::2], pairs[1::2], strict=True)
+            for one, two in pairs
         ]
         where = " in the order of time" if time else ""
         return Verdict(count, f"{quoted(name)} {goes} {times}{where}, first {', '.join(told)}", count)
 
-    return Made((Probe(name, frozenset({name, *by} | ({time} if time else set())), verdict, numbers),))
+    return Made((Probe(name, frozenset({name, *by} | ({time} if time else set())), verdict),))
+
+
+def _rises(scene: Scene, name: str, order: str | None, less: np.ufunc) -> bool:
+    """Whether the values rise from row to row, and the rows stand in their order: then so it is in every series."""
+    if order is not None:
+        times, timed = _numbers(scene, order)
+        if timed is not None or _falls(times):
+            return False
+    values, there = _numbers(scene, name)
+    values = values if there is None else values[there]
+    return not bool(less(values[1:], values[:-1]).any())
 
 
 def fresh(given: Fresh, schema: Schema) -> Made:
