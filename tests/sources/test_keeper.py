@@ -844,6 +844,20 @@ async def test_findings_of_checks_are_shown_by_their_level() -> None:
     assert texts(await ask(rig)) == ["warning: half of it is null", "info: seen"]
 
 
+async def test_a_source_whose_plugin_s_checks_block_every_answer_is_left_alone() -> None:
+    class Careful(StubSource):
+        def validate(self, frame: Frame) -> ValidationResult:
+            return ValidationResult((Finding("nulls", Level.BLOCK, "all of it is null"),))
+
+    rig = make_desk(plugins={"stub": Plugin("stub", "tests", Careful)})
+    for _ in range(FAILURES):
+        with pytest.raises(SchemaMismatch, match="all of it is null"):
+            await ask(rig)
+    with pytest.raises(BreakerOpen, match="answers in a row that checks held back"):
+        await ask(rig)
+    assert len(rig.source().asked) == FAILURES
+
+
 async def test_the_plugin_s_transform_comes_before_its_checks_and_cannot_rename_the_dataset() -> None:
     class Changing(StubSource):
         def transform(self, frame: Frame) -> Frame:

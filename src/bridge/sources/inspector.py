@@ -73,8 +73,8 @@ class Inspector:
         """Whether an answer may be found bad later without any change."""
         return any(check.kind == "fresh" for check in self._entry.checks)
 
-    def refused(self, error: SchemaMismatch) -> None:
-        """Notes what a check before the steps found, where it kept the answer back."""
+    def refused(self, error: SchemaMismatch) -> bool:
+        """Notes what a check before the steps found; whether it was one that kept the answer back."""
         found = tuple(item for item in error.findings if isinstance(item, Finding))
         if found:
             self.ledger.note(
@@ -82,6 +82,7 @@ class Inspector:
             )
             for item in found:
                 self._meters.findings.labels(self._entry.name, item.check, item.level.value).inc()
+        return bool(found)
 
     def _gone(self, found: Sequence[Finding]) -> set[tuple[str, str]]:
         """Findings of the plug-in's own checks that stand and were not made again."""

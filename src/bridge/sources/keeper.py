@@ -329,7 +329,8 @@ class Keeper:
         try:
             kept, found = received(self.entry, frame, self._kit.limits)
         except SchemaMismatch as error:
-            self._inspector.refused(error)
+            if self._inspector.refused(error):
+                self._guards.rest(self.ledger.blocks_in_a_row)
             raise
         return token, (kept, found)
 

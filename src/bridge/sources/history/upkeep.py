@@ -186,7 +186,7 @@ class _Merging:
 
     def _write(self, rows: pl.DataFrame) -> None:
         folder, outlines = self._table.lake(self._generation).folder, self._table.outlines(self._generation)
-        for piece in rows.sort(self._axis, SEQ).iter_slices(self._full_rows):
+        for piece in rows.sort(self._axis, SEQ, maintain_order=True).iter_slices(self._full_rows):
             file = stored.write(folder, piece, self._axis, prefix="c")
             self._made.append(DataFile(self._generation, file, folder, self._axis))
             self._made[-1] = stored.outlined(self._made[-1], piece, schema_of(self._version), outlines)
