@@ -87,10 +87,10 @@ async def test_the_questions_asked_last_are_remembered() -> None:
 async def test_bad_answers_in_a_row_leave_the_source_alone_for_ever_longer() -> None:
     far = Far()
     for count in range(1, FAILURES):
-        far.guards.rest(count)
+        far.guards.rest(Q, count)
         assert far.guards.state == "closed"
     for trial, pause_s in enumerate((30, 60, 120, 240, 300, 300)):
-        far.guards.rest(FAILURES + trial)
+        far.guards.rest(Q, FAILURES + trial)
         assert far.guards.state == "open"
         with pytest.raises(
             BreakerOpen, match=f"the source gave {FAILURES + trial} answers in a row that checks held"
@@ -101,8 +101,8 @@ async def test_bad_answers_in_a_row_leave_the_source_alone_for_ever_longer() -> 
         far.clock.advance(0.1)
         await far.ask()
     # One that is good is the end of it.
-    far.guards.rest(1)
-    far.guards.rest(FAILURES)
+    far.guards.rest(Q, 1)
+    far.guards.rest(Q, FAILURES)
     far.clock.advance(30)
     assert far.guards.state == "half_open"
 
@@ -110,6 +110,6 @@ async def test_bad_answers_in_a_row_leave_the_source_alone_for_ever_longer() -> 
 async def test_answers_that_were_under_way_when_it_opened_do_not_make_the_pause_longer() -> None:
     far = Far()
     for count in range(1, 4 * FAILURES):
-        far.guards.rest(count)
+        far.guards.rest(Q, count)
     far.clock.advance(30)
     assert far.guards.state == "half_open"

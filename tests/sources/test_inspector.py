@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from bridge.errors import HeldBack, SchemaMismatch, UpstreamUnavailable
+from bridge.errors import BreakerOpen, HeldBack, SchemaMismatch, UpstreamUnavailable
 from bridge.model.finding import Finding, Level, ValidationResult
 from bridge.model.frame import Frame
 from bridge.model.query import Query
-from bridge.model.schema import Column, ColumnType, Role
+from bridge.model.schema import Column, ColumnType, Param, Role
 from bridge.sources.guards import FAILURES
 from bridge.sources.inspector import MAX_TEXTS
 from bridge.sources.poller import Poller
@@ -113,6 +113,29 @@ async def test_blocks_in_a_row_leave_the_source_alone_and_a_good_answer_brings_i
     assert rig.keeper().status().breaker == "closed"
 
 
+async def test_one_caller_s_parameters_do_not_take_the_dataset_from_all_others() -> None:
+    rig = checked({"rows": 1, "level": "block"}, params=(Param("run", default="a"),))
+    source = rig.source()
+    source.pushes = frozenset({"params"})
+
+    async def rows_of(query: Query) -> Frame:
+        return GOOD if query.param("run") == ("a",) else frame_of([])
+
+    source.always = rows_of
+    odd = replace(Q, params=(("run", ("b",)),))
+    for _ in range(FAILURES):
+        with pytest.raises(HeldBack):
+            await ask(rig, query=odd)
+    with pytest.raises(BreakerOpen):
+        await ask(rig, query=odd)
+    assert (rig.keeper().status().breaker, texts(await ask(rig))) == ("closed", [])
+    # What everybody is shown may be bad as well.
+    source.always = frame_of([])
+    for _ in range(FAILURES):
+        await ask(rig)
+    assert rig.keeper().status().breaker == "open"
+
+
 async def test_a_good_answer_between_bad_ones_counts() -> None:
     rig = checked(RANGE)
     for _ in range(FAILURES - 1):
@@ -169,6 +192,16 @@ async def test_age_is_found_though_the_source_says_that_nothing_changed() -> Non
     assert len(plain.source().asked) == 1
 
 
+async def test_a_source_that_goes_back_to_its_last_good_data_has_no_finding_that_stands() -> None:
+    rig = checked(RANGE)
+    for token, data in (("1", GOOD), ("2", BAD), ("1", GOOD)):
+        rig.source().token = token
+        shown = await ask(rig, data)
+    assert "stale" not in shown.meta.custom
+    status = rig.keeper().status()
+    assert (status.state, status.findings_block, rig.keeper().ledger.blocks_in_a_row) == ("ok", 0, 0)
+
+
 async def test_checks_are_bound_anew_to_columns_that_change() -> None:
     rig = checked({"range": {"column": "value", "max": 100}}, columns=())
     assert len(texts(await ask(rig, BAD))) == 1
@@ -217,6 +250,20 @@ async def test_another_dataset_is_compared_with() -> None:
     assert len(texts(await ask(rig))) == 1
     rows["lab.truth"] = rows["lab.runs"]
     assert texts(await ask(rig)) == []
+
+
+async def test_another_dataset_that_changes_is_seen_though_the_own_data_did_not() -> None:
+    rig = referring(level="block")
+    rows = {"lab.runs": GOOD, "lab.truth": GOOD}
+
+    async def collect(query: Query) -> Frame:
+        return rows[query.dataset]
+
+    rig.source().always, rig.source().token = collect, "1"
+    await ask(rig)
+    rows["lab.truth"] = BAD
+    await rig.desk.invalidate("lab.truth")
+    assert (await ask(rig)).meta.custom["error"] == "held_back"
 
 
 @pytest.mark.parametrize("level", ["warn", "block"])

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
 from bridge.edge.breaker import Breaker
 from bridge.errors import UpstreamRefused
 from bridge.model.clock import Clock
 from bridge.model.query import Query
+from bridge.model.schema import Param
 from bridge.sources.stale import spanless
 
 T = TypeVar("T")
@@ -21,9 +22,12 @@ MAX_OWN = 64
 class Guards:
     """What stands between a dataset's questions and its source."""
 
-    def __init__(self, clock: Clock, jitter: Callable[[], float], deadline_s: float) -> None:
+    def __init__(
+        self, clock: Clock, jitter: Callable[[], float], deadline_s: float, params: Sequence[Param] = ()
+    ) -> None:
         self._clock = clock
         self._jitter = jitter
+        self._params = params
         self._window_s = 60.0 + FAILURES * deadline_s
         self._whole = self._new()
         self._own: dict[str, Breaker] = {}
@@ -35,15 +39,20 @@ class Guards:
         """`closed`, `open` or `half_open`."""
         return self._whole.state
 
-    def rest(self, bad_answers: int) -> None:
-        """Leaves a source alone that gave so many bad answers in a row, if they are enough; each time longer."""
+    def rest(self, query: Query, bad_answers: int) -> None:
+        """Leaves a source alone that gave so many bad answers in a row, if they are enough; each time longer.
+
+        What one caller's parameters bring to light stays that question's.
+        """
+        own = any(query.param(param.name) not in ((), (param.default,)) for param in self._params)
+        breaker = self._of(query) if own else self._whole
         if bad_answers < FAILURES:
             self._rests = 0
-        elif self.state != "open":
+        elif breaker.state != "open":
             # Answers that were under way when it was opened are no trials.
             why = f"the source gave {bad_answers} answers in a row that checks held back"
-            self._whole.trip(why, self._rests)
-            self._rests += 1
+            breaker.trip(why, 0 if own else self._rests)
+            self._rests += not own
 
     async def through(self, query: Query, work: Callable[[], Awaitable[T]]) -> T:
         """What `work` gives; what one caller's parameters make the far side refuse stays that question's.

@@ -69,9 +69,14 @@ class Inspector:
         return frame.note(*(Notice(_SEVERITIES[item.level], item.text) for item in told.findings))
 
     @property
-    def ages(self) -> bool:
-        """Whether an answer may be found bad later without any change."""
-        return any(check.kind == "fresh" for check in self._entry.checks)
+    def restless(self) -> bool:
+        """Whether an answer must be judged again though its data did not change.
+
+        It may have grown old, or what it is compared with be another; and after one that was held back, that which
+        came before it is the good one again.
+        """
+        aging = any(check.kind == "fresh" or check.others for check in self._entry.checks)
+        return aging or self.ledger.blocks_in_a_row > 0
 
     def refused(self, error: SchemaMismatch) -> bool:
         """Notes what a check before the steps found; whether it was one that kept the answer back."""

@@ -89,7 +89,7 @@ class Keeper:
         self._kit = kit
         self._inspector = Inspector(entry, kit.clock, kit.meters, reach, lambda: self.schema)
         self._flight = SingleFlight()
-        self._guards = Guards(kit.clock, kit.jitter, kit.limits.deadline_s)
+        self._guards = Guards(kit.clock, kit.jitter, kit.limits.deadline_s, entry.spec.params)
         self._leash = Leash(entry.name)
         self._trail = Trail()
         # Counts the invalidations: what was asked for before one must not be kept after it.
@@ -321,8 +321,7 @@ class Keeper:
     async def _collected(self, query: Query, held: Held | None) -> tuple[str | None, _Collected | Held]:
         """The fingerprint and what the source has, before the steps; what is held where nothing changed."""
         patience = Patience(self.entry.freshness.retries, self._kit.retry_wait_s, self._deadline_s)
-        # Data that does not change grows old all the same: it must be looked at again.
-        known = held.fingerprint if held and not self._inspector.ages else None
+        known = held.fingerprint if held and not self._inspector.restless else None
         token, frame = await attempt(self._leash, self.entry.source, query, known, patience, self._kit.clock)
         if frame is None and held is not None:
             return token, held
@@ -330,7 +329,7 @@ class Keeper:
             kept, found = received(self.entry, frame, self._kit.limits)
         except SchemaMismatch as error:
             if self._inspector.refused(error):
-                self._guards.rest(self.ledger.blocks_in_a_row)
+                self._guards.rest(query, self.ledger.blocks_in_a_row)
             raise
         return token, (kept, found)
 
@@ -373,7 +372,7 @@ class Keeper:
         try:
             frame = await self._inspector.inspect(frame, errand, found)
         except HeldBack:
-            self._guards.rest(self.ledger.blocks_in_a_row)
+            self._guards.rest(errand.own, self.ledger.blocks_in_a_row)
             raise
         if self.history is not None and not errand.own.columns:
             await self.history.admit(frame)

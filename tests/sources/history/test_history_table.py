@@ -16,7 +16,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 from tables import DAY_S, KEEP, opened, plain, rows_of, run, times, without_dimension, written
-from tests.edge.disks import common_user, open_folder, run_mounted
+from tests.edge.disks import common_user, open_folder, run_mounted, swap
 from tests.support import COLUMNS, at, frame_of
 
 from bridge.edge.lake import Lake
@@ -298,6 +298,18 @@ def test_a_sample_that_could_not_be_acknowledged_is_taken_once_all_the_same(tmp_
     assert times(rows_of(lost)) == [0, 1, 2]
     lost.flush()
     assert times(written(opened(tmp_path / "elsewhere"))) == [0, 1, 2]
+
+
+def test_a_segment_that_can_neither_be_written_nor_cut_off_is_opened_anew(tmp_path: Path) -> None:
+    """A disk that fails for a moment stops the recording for that moment only."""
+    table = opened(tmp_path)
+    table.record(run(0), at(0))
+    swap(table.folder / "open-g1.segment", "/dev/full")
+    with pytest.raises(StoreError, match="the half-written record could not be cut off"):
+        table.record(run(1), at(1))
+    assert times(rows_of(table)) == [0]
+    assert table.record(run(0, 1), at(2)) == 1
+    assert times(rows_of(opened(tmp_path))) == [0, 1]
 
 
 def test_a_segment_shut_after_a_failure_is_moved_on_all_the_same(tmp_path: Path) -> None:

@@ -133,6 +133,12 @@ TEXTS: dict[str, tuple[Frame, dict[str, Any], list[str]]] = {
         {"types": {"x": "json"}},
         ["`x`: 2 of 3 values (66.7 %) are no JSON, first '[1' in row 2, 'NaN' in row 4"],
     ),
+    "json that repeats": (
+        column(J, ["{", "1", None, "{", "1", "{"]),
+        {"types": {"x": "json"}},
+        ["`x`: 3 of 5 values (60 %) are no JSON, first '{' in row 1, '{' in row 4, '{' in row 6"],
+    ),
+    "json that is always empty": (column(J, [None, None]), {"types": {"x": "json"}}, []),
     "json too deep to read": (
         column(J, ["[" * 100_000]),
         {"types": {"x": "json"}},

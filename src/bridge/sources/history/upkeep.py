@@ -101,6 +101,7 @@ class _Merging:
         self._version: Version = versions.of_generation(generation)
         self._axis = axis_of(self._version)
         self._made: list[DataFile] = []
+        self._touched: list[DataFile] = []
 
     @property
     def _merged(self) -> list[DataFile]:
@@ -137,7 +138,7 @@ class _Merging:
 
     def _exchanged(self, work: Iterator[list[DataFile]], gone: Sequence[DataFile]) -> bool:
         """Does the work, which says what else goes, and puts what it made in the place of both."""
-        self._made = []
+        self._made, self._touched = [], []
         all_gone = list(gone)
         try:
             for more in work:
@@ -145,7 +146,7 @@ class _Merging:
         except (OSError, pl.exceptions.PolarsError) as error:
             stored.discard(self._made)
             # Those that cannot be read are left out the next time.
-            self._table.sound(all_gone)
+            self._table.sound(self._touched)
             raise library_error(error, f"`{self._table.name}`: its data files could not be merged") from error
         if self._table.exchange(self._generation, all_gone, self._made):
             return True
@@ -192,6 +193,7 @@ class _Merging:
             self._made[-1] = stored.outlined(self._made[-1], piece, schema_of(self._version), outlines)
 
     def _read(self, files: list[DataFile]) -> pl.DataFrame:
+        self._touched += files
         lazy = pl.scan_parquet(
             [file.path for file in files],
             schema={**stored_schema(self._version), **MARKS},

@@ -105,9 +105,8 @@ def unique(given: Unique, schema: Schema) -> Made:
 
 def _differ(scene: Scene, by: tuple[str, ...], time: str) -> bool:
     """Whether no two rows of a series have one time, as far as that is seen without looking at all keys."""
-    times, timed = _numbers(scene, time)
-    if timed is not None:
-        return False
+    # Those that are empty count as one time: they are looked at again.
+    times = _numbers(scene, time)[0]
     if bool((times[1:] > times[:-1]).all()):
         return True
     at, follows = _standing(scene, by, time)
@@ -263,10 +262,8 @@ def ordered(given: Ordered, schema: Schema) -> Made:
 
 def _rises(scene: Scene, name: str, order: str | None, less: np.ufunc) -> bool:
     """Whether the values rise from row to row, and the rows stand in their order: then so it is in every series."""
-    if order is not None:
-        times, timed = _numbers(scene, order)
-        if timed is not None or _falls(times):
-            return False
+    if order is not None and _falls(_numbers(scene, order)[0]):
+        return False
     values, there = _numbers(scene, name)
     values = values if there is None else values[there]
     return not bool(less(values[1:], values[:-1]).any())
