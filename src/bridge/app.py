@@ -79,12 +79,12 @@ class World:
         the one before stay where they are.
         Errors: StoreHeld when another process has the folder; StoreError.
         """
-        kept = [entry for entry in entries if entry.history is not None]
-        if not kept:
+        offered = list(entries)
+        if all(entry.history is None for entry in offered):
             yield {}
             return
         store = self._stores.setdefault(data_dir, Store(data_dir, self.clock))
-        found = await store.open(kept)
+        found = await store.open(offered)
         try:
             yield found
         finally:

@@ -26,7 +26,11 @@ DOWN = """
 def config(tmp_path: Path) -> str:
     """A settings file over one CSV file, with an address of its own."""
     file = settings(tmp_path)
-    file.write_text(file.read_text().replace("server: {port: 0}", "server: {public_url: 'http://bridge:8000/'}"))
+    file.write_text(
+        file.read_text().replace(
+            "server: {port: 0}", "server: {public_url: 'http://bridge:8000/', allowed_hosts: [bridge]}"
+        )
+    )
     return str(file)
 
 
@@ -41,6 +45,22 @@ def test_it_writes_four_files_and_says_so(config: str) -> None:
     assert out.splitlines() == [f"{folder / name}: written" for name in NAMES]
     assert "url: http://bridge:8000\n" in (folder / NAMES[0]).read_text()
     assert list(panels(json.loads((folder / BOARD).read_text()))) == [STATE, "lab/runs"]
+
+
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("http://bridge:8000", False),
+        ("http://BRIDGE:9000/sub", False),
+        ("http://127.0.0.1:8000", True),
+        ("http://[::1]:8000", True),
+        ("http://grafana-side:8000", True),
+    ],
+)
+def test_a_host_that_bridge_does_not_answer_for_is_told(config: str, url: str, told: bool) -> None:
+    code, _, err = invoke(*words(config, "--url", url))
+    assert code == 0
+    assert ("add it to server.allowed_hosts" in err) is told
 
 
 def test_the_same_settings_give_the_same_files(config: str) -> None:

@@ -98,8 +98,11 @@ def commands() -> list[list[str]]:
 
 def metrics_page() -> str:
     """Every metric of the service."""
+    # As they are asked in Prometheus: a counter's samples end in _total, those of an info in _info.
+    ends = {"counter": "_total", "info": "_info"}
     rows = [
-        (f"`{family.name}`", family.type, family.documentation) for family in Meters(__version__).registry.collect()
+        (f"`{family.name}{ends.get(family.type, '')}`", family.type, family.documentation)
+        for family in Meters(__version__).registry.collect()
     ]
     return f"{NOTE}# Metrics\n\n" + table(("name", "type", "meaning"), sorted(rows))
 

@@ -11,6 +11,7 @@ import yaml
 from tests.house.generated import DOCS, PAGES, commands
 from typer.testing import CliRunner
 
+from bridge import errors
 from bridge.app import source_configs
 from bridge.cli import app
 from bridge.settings import load_settings
@@ -31,6 +32,15 @@ def blocks(path: Path, language: str) -> list[str]:
 def test_generated_pages_are_up_to_date(name: str) -> None:
     """`make docs` would change nothing."""
     assert (DOCS / name).read_text() == PAGES[name]()
+
+
+def test_every_code_of_an_error_stands_in_the_table_with_its_status() -> None:
+    """What a client may be told is listed, beside the status that it comes with."""
+    rows = re.findall(r"^\| ([0-9, ]+) \| (.+) \|$", (DOCS / "operate.md").read_text(), re.M)
+    told = {(status, code) for statuses, text in rows for status in statuses.split(", ") for code in text.split("`")}
+    for kind in vars(errors).values():
+        if isinstance(kind, type) and issubclass(kind, errors.BridgeError) and kind.code != "settings":
+            assert (str(kind.status), kind.code) in told
 
 
 @pytest.mark.parametrize("path", TEXTS, ids=lambda path: str(path.relative_to(ROOT)))

@@ -52,7 +52,7 @@ def fires(tmp_path: Path, series: dict[str, str], at: str, name: str) -> bool:
 def test_promtool_accepts_the_rules() -> None:
     done = promtool("check", "rules", str(RULES))
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "8 rules found" in done.stdout
+    assert "9 rules found" in done.stdout
 
 
 def test_the_rules_speak_of_metrics_that_there_are() -> None:
@@ -73,6 +73,7 @@ def value(check: str, column: str = "accuracy") -> str:
 
 AGE = f"bridge_dataset_age_seconds{{{DATASET}}}"
 POLLS = 'bridge_source_polls_total{dataset="lab.runs", outcome="ok"}'
+SAMPLES = 'bridge_history_samples_total{{dataset="lab.runs", outcome="{}"}}'.format
 UP, OPEN = f"bridge_dataset_up{{{DATASET}}}", f"bridge_breaker_open{{{DATASET}}}"
 CASES = {
     "a blocking finding at once": ("BridgeDataHeldBack", {active("block"): "0 1 1"}, "1m", True),
@@ -89,6 +90,19 @@ CASES = {
     "an old answer nobody asked for": ("BridgeDatasetOld", {AGE: f"0+60{HOUR}"}, "60m", False),
     "a breaker that closes again": ("BridgeBreakerOpen", {OPEN: "0 1 0 0"}, "3m", False),
     "a breaker between open and half open": ("BridgeBreakerOpen", {OPEN: "1 0.5 1 0.5 1"}, "4m", True),
+    "samples that cannot be kept": ("BridgeHistoryStalls", {SAMPLES("store_failed"): f"0+1{HOUR}"}, "11m", True),
+    "one that could not be kept": (
+        "BridgeHistoryStalls",
+        {SAMPLES("store_failed"): f"0 0 1 1+0{HOUR}"},
+        "5m",
+        False,
+    ),
+    "no samples, as the source is down": (
+        "BridgeHistoryStalls",
+        {SAMPLES("upstream_refused"): f"0+1{HOUR}"},
+        "60m",
+        False,
+    ),
     "nulls that rise": ("BridgeEmptyValuesRise", {value("complete"): f"0+0.001{HOUR}"}, "60m", True),
     "nulls of a second check that rise": (
         "BridgeEmptyValuesRise",

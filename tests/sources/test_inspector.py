@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from dataclasses import replace
 from typing import Any
 
 import pytest
+from prometheus_client import generate_latest
 
-from bridge.errors import BreakerOpen, HeldBack, SchemaMismatch, UpstreamUnavailable
+from bridge.errors import BreakerOpen, HeldBack, PluginFailed, SchemaMismatch, UpstreamUnavailable
 from bridge.model.finding import Finding, Level, ValidationResult
 from bridge.model.frame import Frame
 from bridge.model.query import Query
 from bridge.model.schema import Column, ColumnType, Param, Role
 from bridge.sources.guards import FAILURES
-from bridge.sources.inspector import MAX_TEXTS
+from bridge.sources.inspector import MAX_NAMES, MAX_TEXTS
 from bridge.sources.poller import Poller
+from bridge.sources.publish import MAX_FINDINGS
 from bridge.sources.quality.options import Check
 from bridge.sources.registry import Plugin, Poll, SourceConfig
 from support import COLUMNS, Rig, StubSource, dataset, frame_of, make_desk, texts, where
@@ -209,6 +212,21 @@ async def test_checks_are_bound_anew_to_columns_that_change() -> None:
     assert len(texts(await ask(rig, frame_of([(0, 1000.0, "svm", 1.0)], wide)))) == 1
 
 
+async def test_checks_are_bound_to_thousands_of_columns_beside_the_loop() -> None:
+    bound_on: set[threading.Thread] = set()
+
+    class Watched(Check):
+        @property
+        def title(self) -> str:
+            bound_on.add(threading.current_thread())
+            return super().title
+
+    wide = tuple(Column(f"c{number}", ColumnType.NUMBER) for number in range(1_001))
+    rig = make_desk(dataset(refresh_s=0, columns=wide, checks=(Watched.model_validate({"complete": {}}),)))
+    await ask(rig, frame_of([[1.0] * len(wide)], wide))
+    assert bound_on - {threading.main_thread()}
+
+
 async def test_a_check_that_does_not_fit_the_columns_is_a_sentence() -> None:
     rig = checked({"range": {"column": "value", "max": 100}}, columns=())
     other = (COLUMNS[0], Column("loss", ColumnType.NUMBER, role=Role.MEASURE))
@@ -285,6 +303,21 @@ async def test_another_dataset_that_is_down_is_a_finding(level: str) -> None:
         assert text.startswith("warning: the check `reference`")
 
 
+async def test_another_dataset_that_hangs_does_not_take_the_answer_along() -> None:
+    rig = make_desk(dataset(refresh_s=0, checks=checks(REFERENCE)), dataset("truth", refresh_s=0), deadline_s=1.0)
+
+    async def collect(query: Query) -> Frame:
+        if query.dataset == "lab.truth":
+            await asyncio.Event().wait()
+        # Used up before, of the time in which all must be there.
+        await asyncio.sleep(0.2)
+        return GOOD
+
+    rig.source().always = collect
+    [text] = texts(await ask(rig))
+    assert text.startswith("warning: the check `reference`")
+
+
 # Checks of a plug-in's own
 
 
@@ -340,6 +373,47 @@ async def test_what_a_plug_in_blocks_is_held_back_and_told() -> None:
     rig.source().found = ()
     await ask(rig)
     assert rig.keeper().ledger.active == ()
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        Finding("mine", "info", "x"),  # type: ignore[arg-type]
+        Finding(None, Level.INFO, "x"),  # type: ignore[arg-type]
+        Finding("mine", Level.INFO, None),  # type: ignore[arg-type]
+        Finding("mine", Level.INFO, "x", column=3),  # type: ignore[arg-type]
+        Finding("mine", Level.INFO, "x", rows="3"),  # type: ignore[arg-type]
+        Finding("mine", Level.INFO, "x", value="3"),  # type: ignore[arg-type]
+        Finding("\ud800", Level.INFO, "x"),
+        Finding("mine", Level.INFO, "\ud800"),
+        "a text",
+    ],
+    ids=["level", "check", "text", "column", "rows", "value", "name", "surrogate", "none"],
+)
+async def test_what_is_no_finding_stays_its_plug_in_s_fault_alone(odd: Any) -> None:
+    rig = careful()
+    rig.source().found = (odd,)
+    with pytest.raises(PluginFailed, match=r"`lab\.runs`: its plug-in's checks gave .+, which is no finding"):
+        await ask(rig)
+    assert (await rig.desk.rows(Query("_findings"))).rows == 0
+    assert generate_latest(rig.meters.registry)
+
+
+async def test_a_plug_in_that_finds_something_in_every_row_buries_nobody() -> None:
+    rig = careful()
+    for turn in range(5):
+        rig.source().found = tuple(finding(Level.INFO, f"row_{1_000 * turn + row}") for row in range(1_000))
+        shown = await ask(rig)
+    assert len(texts(shown)) == MAX_FINDINGS
+    assert texts(shown)[-1].startswith("info: 951 more findings, such as: ")
+    lines = generate_latest(rig.meters.registry).splitlines()
+    assert sum(line.startswith(b"bridge_findings_total") for line in lines) == MAX_NAMES + 1
+    assert rig.counted("bridge_findings_total", dataset="lab.runs", check="other", level="info") == 5 * 49 - 199
+    # The worst of them is not lost among the rest.
+    rig.source().found = (*(finding(Level.INFO) for _ in range(100)), finding(Level.BLOCK))
+    shown = await ask(rig)
+    assert shown.meta.custom["error"] == "schema_mismatch"
+    assert "52 more findings" in texts(shown)[-1]
 
 
 async def test_a_column_that_is_gone_is_in_the_ledger_too() -> None:

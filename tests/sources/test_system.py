@@ -269,3 +269,11 @@ async def test_findings_are_log_lines_and_annotations_where_the_panel_wants_them
     assert (marks.data["time"].to_list(), marks.data["text"].to_list()) == ([at(0)], ["half of it is null"])
     [rows] = await rig.desk.frames(Query("_findings", span=span(10, 60), shape=Shape.AUTO))
     assert (rows.shape, rows.rows) == (Shape.TABLE, 0)
+
+
+async def test_a_variable_that_names_every_dataset_costs_what_one_does() -> None:
+    """Grafana's `All` fills it in; gone through once for each, the graph would hold the service up for minutes."""
+    rig = make_desk(*(dataset(f"d{number}") for number in range(1_500)))
+    every = [f"lab.d{number}" for number in range(1_500)]
+    assert await ids(rig, "_lineage", *every) == ["lab", *every]
+    assert len(await ids(rig, "_lineage_edges", *every)) == 1_500

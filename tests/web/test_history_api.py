@@ -169,7 +169,7 @@ async def test_a_panel_s_payload_may_say_so_as_may_a_batch_and_a_variable(bridge
     [frame] = await asked(bridge, {"as_of": "v0"})
     assert frame["data"]["values"][1] == THEN
     assert frame["schema"]["meta"]["notices"] == [{"severity": "info", "text": "As it was recorded until version 0."}]
-    assert frame["schema"]["meta"]["custom"]["lineage"]["history"] == {"version": 1, "rows": 4, "as_of": 0}
+    assert frame["schema"]["meta"]["custom"]["lineage"]["history"] == {"version": 0, "rows": 4, "as_of": 0}
     [frame] = await asked(bridge, json.dumps({"as_of": str(ms(NOW) + 61_000)}))
     assert frame["data"]["values"][1] == THEN
     batch = {"queries": [{"dataset": "lab.runs", "params": {"as_of": "v0"}}, {"dataset": "lab.runs"}]}

@@ -282,6 +282,15 @@ def test_the_first_page_gives_what_grafana_needs() -> None:
     assert {"/docs", "/openapi.json", "/metrics", "/readyz"} <= links
 
 
+def test_what_is_wrong_has_the_colour_of_the_state() -> None:
+    """Data that waits for a person is a warning, a source that is down an error; so is what is said of it."""
+    for state, style in (("held_back", "note warn"), ("schema_changed", "note warn"), ("down", "note")):
+        page = pages.page(
+            "start.html", sources=[source("a", state, [dataset("a.b", state, error="why")])], base=BASE, state={}
+        )
+        assert f'<div class="{style}">why' in page.text
+
+
 def test_a_reload_that_failed_is_told() -> None:
     assert "bridge.yaml:14" in Page(start(state={"reload_error": "bridge.yaml:14: unknown key"})).text
     assert "reload of the settings failed" not in Page(start(state={"reload_error": None})).text

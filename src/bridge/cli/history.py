@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,6 +18,7 @@ from bridge.settings import load_settings
 from bridge.sources.history.schema_file import NAME, SchemaFile, folder_of
 
 _COLUMNS = ("dataset", "state", "versions", "generations", "files", "bytes", "since", "written", "said")
+_KEPT = "the dataset keeps no history any more"
 _ORPHAN = "no dataset of that name: renamed? `bridge sources migrate NEW --from {}`"
 
 
@@ -26,8 +27,9 @@ def history(config: Annotated[Path, CONFIG_OPTION], as_json: Annotated[bool, JSO
     try:
         loaded = load_settings(config, env=os.environ)
         names = configured(loaded)
+        keeping = {f"{s.name}.{d.name}" for s in loaded.settings.sources for d in s.datasets if d.history}
         data_dir = loaded.settings.data_dir
-        rows = [_described(data_dir, name, known=name in names) for name in _recorded(data_dir)]
+        rows = [_described(data_dir, name, _state(name, keeping, names)) for name in _recorded(data_dir)]
         found = [row for row in rows if row["versions"] or row["files"] or row["said"]]
     except BridgeError as error:
         fail(error)
@@ -48,12 +50,18 @@ def _recorded(data_dir: Path) -> list[str]:
         raise store_error(error, f"`{folder}` cannot be read") from error
 
 
-def _described(data_dir: Path, name: str, *, known: bool) -> dict[str, Any]:
+def _state(name: str, keeping: Container[str], names: Container[str]) -> tuple[str, str]:
+    if name in keeping:
+        return "recorded", ""
+    return ("kept", _KEPT) if name in names else ("orphan", _ORPHAN.format(name))
+
+
+def _described(data_dir: Path, name: str, stands: tuple[str, str]) -> dict[str, Any]:
     folder = folder_of(data_dir, name)
     try:
         files = [found for path, found in _files(folder) if not path.name.startswith(NAME.partition(".")[0] + ".")]
         versions = SchemaFile(folder).load()
-        state, said = ("recorded", "") if known else ("orphan", _ORPHAN.format(name) if versions else "")
+        state, said = stands if versions else (stands[0], "")
     except StoreError as error:
         # One that cannot be read must not hide the others.
         files, versions, state, said = [], None, error.code, error.sentence

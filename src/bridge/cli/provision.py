@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import math
 import os
+from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import urlsplit
 
 import typer
 
@@ -57,6 +59,8 @@ def infinity(  # noqa: PLR0913, PLR0917 each is an option of the command line
     except BridgeError as error:
         fail(error)
     _tell(states, failures, as_json=as_json)
+    if host := _unanswered(to.url, loaded.settings.server.allowed_hosts):
+        say(f"bridge answers 421 for the host {host}: add it to server.allowed_hosts in the settings", err=True)
     differ = check and any(state is not State.SAME for state in states.values())
     if differ or (failures and not skip_failing):
         raise typer.Exit(1)
@@ -66,6 +70,13 @@ def _target(loaded: Loaded, url: str | None, uid: str, dashboards_path: str) -> 
     settings = loaded.settings
     wait_s = math.ceil(settings.limits.deadline_s) + SPARE_S
     return target(url or str(settings.server.public_url), uid, dashboards_path, wait_s)
+
+
+def _unanswered(url: str, allowed_hosts: Collection[str]) -> str | None:
+    """The host of a URL, where bridge would refuse requests that name it."""
+    parts = urlsplit(url)
+    named = {parts.netloc.rpartition("@")[2].lower(), (parts.hostname or "").lower()}
+    return None if named & set(allowed_hosts) else parts.hostname
 
 
 async def _described(loaded: Loaded) -> tuple[tuple[Dataset, ...], dict[str, Dataset], Failures]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 
+from bridge.errors import BadQuery
 from bridge.model.filters import Filter
 from bridge.model.schema import Shape
 from bridge.model.span import Span, parse_instant
@@ -16,6 +17,8 @@ from bridge.model.span import Span, parse_instant
 AsOf = int | datetime
 
 
+# Of a plain number so small nobody means an instant of 1970.
+_SMALL = re.compile(r"\d{1,7}", re.ASCII)
 _VERSION = re.compile(r"v(\d{1,15})", re.ASCII)
 
 
@@ -27,8 +30,15 @@ def parse_as_of(text: str) -> AsOf | None:
     text = text.strip()
     if not text:
         return None
-    version = _VERSION.fullmatch(text)
-    return int(version[1]) if version else parse_instant(text, name="as_of")
+    if version := _VERSION.fullmatch(text):
+        return int(version[1])
+    if _SMALL.fullmatch(text):
+        raise BadQuery(f"`as_of` cannot be {text}, as that is neither a time nor a version", remedy=f"write v{text}")
+    try:
+        return parse_instant(text, name="as_of")
+    except BadQuery as error:
+        remedy = "send a version such as v120, milliseconds since 1970, or ISO 8601 such as 2026-01-31T12:00:00Z"
+        raise BadQuery(error.message, remedy=remedy) from error
 
 
 class Agg(StrEnum):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from bridge.edge.meters import Meters
@@ -18,12 +19,16 @@ from bridge.sources.quality.judge import BoundCheck, Judged, asked, bind_checks,
 from bridge.sources.quality.ledger import Ledger
 from bridge.sources.recipe import Errand, Reach, both
 from bridge.sources.registry import DatasetEntry
-from bridge.sources.work import cells, run
+from bridge.sources.work import COLUMN_ROWS, cells, run
 
 log = logging.getLogger("bridge.sources")
 
 _SEVERITIES = {Level.INFO: "info", Level.WARN: "warning"}
 MAX_TEXTS = 5
+# A plug-in's own checks may be called as it likes, and each name is a series for good.
+MAX_NAMES = 200
+# Part of the deadline that a dataset to compare with may take: an answer that is there must not be lost over it.
+OTHERS_RATIO = 0.4
 
 
 class Inspector:
@@ -39,6 +44,7 @@ class Inspector:
         meters: Meters,
         reach: Reach | None,
         published: Callable[[], Schema | None],
+        deadline_s: float,
     ) -> None:
         self.ledger = Ledger()
         self._entry = entry
@@ -46,7 +52,9 @@ class Inspector:
         self._meters = meters
         self._reach = reach
         self._published = published
+        self._patience_s = deadline_s * OTHERS_RATIO
         self._bound: tuple[str, Mapping[str, Schema], tuple[BoundCheck, ...]] | None = None
+        self._names: set[str] = set()
 
     async def inspect(self, frame: Frame, errand: Errand, found: Sequence[Finding] = ()) -> Frame:
         """The frame with what was found of it; `found` is what its plug-in says.
@@ -62,8 +70,7 @@ class Inspector:
             made=judged.made | {(item.check, item.column or "") for item in found} | self._gone(found),
         )
         self.ledger.note(told, self._clock.now())
-        for item in told.findings:
-            self._meters.findings.labels(self._entry.name, item.check, item.level.value).inc()
+        self._count(told.findings)
         if told.blocked:
             raise self._held_back(told)
         return frame.note(*(Notice(_SEVERITIES[item.level], item.text) for item in told.findings))
@@ -85,9 +92,15 @@ class Inspector:
             self.ledger.note(
                 Judged(found, made=frozenset((f.check, f.column or "") for f in found)), self._clock.now()
             )
-            for item in found:
-                self._meters.findings.labels(self._entry.name, item.check, item.level.value).inc()
+            self._count(found)
         return bool(found)
+
+    def _count(self, findings: Iterable[Finding]) -> None:
+        for item in findings:
+            if len(self._names) < MAX_NAMES:
+                self._names.add(item.check)
+            name = item.check if item.check in self._names else "other"
+            self._meters.findings.labels(self._entry.name, name, item.level.value).inc()
 
     def _gone(self, found: Sequence[Finding]) -> set[tuple[str, str]]:
         """Findings of the plug-in's own checks that stand and were not made again."""
@@ -99,13 +112,13 @@ class Inspector:
     async def _judged(self, frame: Frame, errand: Errand) -> Judged:
         if not self._entry.checks:
             return Judged()
-        bound = self._bind(frame, errand)
+        bound = await self._bind(frame, errand)
         others = await self._others(bound, errand)
         whole = not errand.own.filters
         now = self._clock.now()
         return await run(cells(frame), lambda: judge(bound, frame, others, now, whole=whole, span=errand.own.span))
 
-    def _bind(self, frame: Frame, errand: Errand) -> tuple[BoundCheck, ...]:
+    async def _bind(self, frame: Frame, errand: Errand) -> tuple[BoundCheck, ...]:
         # Of a frame that was narrowed to some columns the others are not gone: their checks are passed over.
         schema = (self._published() if errand.own.columns else None) or frame.schema
         known = {}
@@ -116,8 +129,9 @@ class Inspector:
                     known[name] = theirs
         print_ = schema.fingerprint
         if self._bound is None or self._bound[:2] != (print_, known):
+            effort = len(self._entry.checks) * len(schema.columns) * COLUMN_ROWS
             try:
-                bound = bind_checks(self._entry.checks, schema, known)
+                bound = await run(effort, lambda: bind_checks(self._entry.checks, schema, known))
             except CheckError as error:
                 place = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in error.loc)
                 raise SchemaMismatch(
@@ -135,9 +149,10 @@ class Inspector:
 
         async def one(query: Query) -> Frame | None:
             try:
-                return await reach.get(query)
-            except BridgeError as error:
-                log.warning("no reference", extra={"dataset": self._entry.name, "error": error.message})
+                async with asyncio.timeout(self._patience_s):
+                    return await reach.get(query)
+            except (BridgeError, TimeoutError) as error:
+                log.warning("no reference", extra={"dataset": self._entry.name, "error": str(error) or "too slow"})
                 return None
 
         frames = await both(*(one(query) for query in wanted.values()))

@@ -36,6 +36,7 @@ from bridge.sources.identity import settings_tag
 from bridge.sources.inspector import Inspector
 from bridge.sources.latency import Latency
 from bridge.sources.leash import Leash
+from bridge.sources.lineage import version_of
 from bridge.sources.lineage_events import LineageEvents
 from bridge.sources.publish import publish, received
 from bridge.sources.quality.ledger import Ledger
@@ -87,9 +88,10 @@ class Keeper:
         self.history: History | None = None
         self._recipe = Recipe(entry.name, entry.steps, reach) if entry.steps and reach else None
         self._kit = kit
-        self._inspector = Inspector(entry, kit.clock, kit.meters, reach, lambda: self.schema)
+        deadline_s = kit.limits.deadline_s
+        self._inspector = Inspector(entry, kit.clock, kit.meters, reach, lambda: self.schema, deadline_s)
         self._flight = SingleFlight()
-        self._guards = Guards(kit.clock, kit.jitter, kit.limits.deadline_s, entry.spec.params)
+        self._guards = Guards(kit.clock, kit.jitter, deadline_s, entry.spec.params)
         self._leash = Leash(entry.name)
         self._trail = Trail()
         # Counts the invalidations: what was asked for before one must not be kept after it.
@@ -207,24 +209,12 @@ class Keeper:
             findings_info=info,
             findings_warn=warn,
             findings_block=block,
-            **self._past(),
+            **(self.history.status().told() if self.history else {}),
         )
 
     @property
     def _recorded(self) -> bool:
         return self.history is not None and self.history.view.last_at is not None
-
-    def _past(self) -> dict[str, Any]:
-        if self.history is None:
-            return {}
-        told = self.history.status()
-        return {
-            "history_rows": told.rows,
-            "history_bytes": told.size_bytes,
-            "history_pending_rows": told.pending_rows,
-            "history_error": told.error,
-            "history_last": told.last_at.isoformat() if told.last_at else None,
-        }
 
     def forget(self) -> None:
         """Drops what was fetched; the next question goes to the source, and what is under way is not kept."""
@@ -263,7 +253,13 @@ class Keeper:
             return query
         return replace(query, span=query.span.widened(self.refresh_s))
 
+    def _outdated(self, held: Held) -> bool:
+        """Whether the columns have had another version since, so that the answer must be looked at again."""
+        return self.history is not None and version_of(held.frame) != self.history.schema_version
+
     def _fresh(self, held: Held, errand: Errand, *, asked: bool) -> bool:
+        if self._outdated(held):
+            return False
         ttl_s = self.refresh_s
         spans = [query.span for query in (errand.own, *errand.others.values())]
         closed_s = CLOSED_FACTOR * self.refresh_s
@@ -321,7 +317,7 @@ class Keeper:
     async def _collected(self, query: Query, held: Held | None) -> tuple[str | None, _Collected | Held]:
         """The fingerprint and what the source has, before the steps; what is held where nothing changed."""
         patience = Patience(self.entry.freshness.retries, self._kit.retry_wait_s, self._deadline_s)
-        known = held.fingerprint if held and not self._inspector.restless else None
+        known = held.fingerprint if held and not (self._inspector.restless or self._outdated(held)) else None
         token, frame = await attempt(self._leash, self.entry.source, query, known, patience, self._kit.clock)
         if frame is None and held is not None:
             return token, held
@@ -358,13 +354,12 @@ class Keeper:
             others,
             fetched_at=fetched_at,
             accept=lambda made, errand: self._accept(made, errand, found),
-            schema_version=self.history.schema_version if self.history else 1,
         )
         if own is not None:
             self._inferred = own
         return Held(made, fetched_at, kit.clock.monotonic_s(), token)
 
-    async def _accept(self, frame: Frame, errand: Errand, found: tuple[Finding, ...]) -> Frame:
+    async def _accept(self, frame: Frame, errand: Errand, found: tuple[Finding, ...]) -> tuple[Frame, int]:
         """The frame as it may be published.
 
         Errors: HeldBack when a check keeps it back; SchemaChanged when its history has other columns.
@@ -374,9 +369,11 @@ class Keeper:
         except HeldBack:
             self._guards.rest(errand.own, self.ledger.blocks_in_a_row)
             raise
-        if self.history is not None and not errand.own.columns:
+        if self.history is None:
+            return frame, 1
+        if not errand.own.columns:
             await self.history.admit(frame)
-        return frame
+        return frame, self.history.schema_version
 
     @property
     def ledger(self) -> Ledger:
@@ -390,7 +387,9 @@ class Keeper:
             if held is not None:
                 age_s = self._kit.clock.monotonic_s() - held.fetched_s
                 stale_after_s = self.entry.freshness.stale_after_s
-                return marked(held, error, age_s, stale_after_s=stale_after_s, asked=query.span, covered=covered)
+                shown = marked(held, error, age_s, stale_after_s=stale_after_s, asked=query.span, covered=covered)
+                # Left alone it is for what it did before.
+                return shown.note(state=self._trouble.state) if isinstance(error, BreakerOpen) else shown
         return None
 
     def _count(self, result: str) -> None:

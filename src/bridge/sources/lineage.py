@@ -58,6 +58,12 @@ def traced(
     return replace(frame, meta=replace(frame.meta, custom={**custom, "lineage": _bounded(told)}))
 
 
+def version_of(frame: Frame) -> int:
+    """The version of the columns that a traced frame was published with."""
+    told: Mapping[str, Any] = frame.meta.custom.get("lineage") or {}
+    return int(told.get("schema", {}).get("version", 1))
+
+
 def _steps(entry: DatasetEntry) -> list[str]:
     texts = [words(step) for step in entry.steps[:MAX_STEPS]]
     left = len(entry.steps) - len(texts)

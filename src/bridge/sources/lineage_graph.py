@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,11 +64,12 @@ def node_rows(
     registry: Registry,
     statuses: Mapping[str, DatasetStatus],
     schemas: Mapping[str, Schema | None],
-    only: str | None = None,
+    only: Collection[str] | None = None,
 ) -> list[Row]:
     """A row per source and dataset, those that do not run included, in the order of the settings.
 
-    Shape: the columns of NODE_COLUMNS; `only` names a dataset and leaves it, all it is made of and all made of it.
+    Shape: the columns of NODE_COLUMNS; `only` names datasets and leaves them, what they are made of, and what is made
+           of them.
     """
     found: dict[str, Row] = {}
     for name, entry in _sources(registry):
@@ -85,7 +86,7 @@ def node_rows(
     return [row for each, row in found.items() if each in kept]
 
 
-def edge_rows(registry: Registry, only: str | None = None) -> list[Row]:
+def edge_rows(registry: Registry, only: Collection[str] | None = None) -> list[Row]:
     """A row per thing that is read: of a source, of another dataset by a step, of a reference by a check.
 
     Shape: the columns of EDGE_COLUMNS; `only` as for `node_rows`, whose rows have all ends of these.
@@ -126,8 +127,8 @@ def _edges(registry: Registry) -> list[_Edge]:
     return list(found)
 
 
-def _kin(edges: Iterable[_Edge], only: str) -> set[str]:
-    """The node itself, all that lead to it, and all it leads to."""
+def _kin(edges: Iterable[_Edge], only: Collection[str]) -> set[str]:
+    """The nodes themselves, all that lead to them, and all they lead to."""
     edges = list(edges)
     up: dict[str, list[str]] = {}
     down: dict[str, list[str]] = {}
@@ -137,8 +138,8 @@ def _kin(edges: Iterable[_Edge], only: str) -> set[str]:
     return _reached(up, only) | _reached(down, only)
 
 
-def _reached(ways: Mapping[str, Iterable[str]], start: str) -> set[str]:
-    found, ahead = {start}, [start]
+def _reached(ways: Mapping[str, Iterable[str]], starts: Collection[str]) -> set[str]:
+    found, ahead = set(starts), list(starts)
     while ahead:
         for name in ways.get(ahead.pop(), ()):
             if name not in found:

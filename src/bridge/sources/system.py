@@ -127,23 +127,15 @@ def finding_rows(watched: Watched) -> Iterator[Row]:
         yield from rows(name, keeper.ledger)
 
 
-def _of_each(watched: Watched, query: Query, told: Callable[[str | None], list[Row]]) -> Iterable[Row]:
-    """The rows of the whole graph, or of what belongs to the datasets that the query names, each once."""
-    names = query.param("dataset")
-    if not names:
-        return told(None)
-    found = {row["id"]: row for name in names for row in told(_known(watched.registry, name))}
-    return found.values()
-
-
-def _known(registry: Registry, name: str) -> str:
-    """The full name of a source or dataset, also of one that does not run.
+def _named(registry: Registry, query: Query) -> set[str] | None:
+    """The full names of the sources and datasets that the query names, also of those that do not run.
 
     Errors: BadQuery.
     """
     configured = {f"{key}.{item.name}" for key, entry in registry.entries.items() for item in entry.config.datasets}
+    known = configured | registry.entries.keys()
     try:
-        return name if name in registry.entries or name in configured else registry.resolve(name).name
+        return {name if name in known else registry.resolve(name).name for name in query.param("dataset")} or None
     except BridgeError as error:
         # The question is wrong, not this dataset down.
         raise BadQuery(error.message, remedy=error.remedy) from error
@@ -153,12 +145,12 @@ def node_rows_of(watched: Watched, query: Query) -> Iterable[Row]:
     """Sources, steps and datasets as nodes."""
     statuses = {status.dataset: status for status in watched.statuses()}
     schemas = {name: keeper.schema for name, keeper in watched.keepers.items()}
-    return _of_each(watched, query, lambda only: node_rows(watched.registry, statuses, schemas, only))
+    return node_rows(watched.registry, statuses, schemas, _named(watched.registry, query))
 
 
 def edge_rows_of(watched: Watched, query: Query) -> Iterable[Row]:
     """What each of them is made of."""
-    return _of_each(watched, query, lambda only: edge_rows(watched.registry, only))
+    return edge_rows(watched.registry, _named(watched.registry, query))
 
 
 @dataclass(frozen=True, slots=True)

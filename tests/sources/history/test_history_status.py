@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import threading
 from itertools import pairwise
 from pathlib import Path
 
+import polars as pl
 import pytest
 from past_rig import KEEP_S, Kept, keeping, kept_dataset
 
 from bridge.errors import StoreError
+from bridge.model.frame import Frame
 from bridge.model.query import Query
 from bridge.sources.history.history import MAX_PAUSE_S, SWEEP_S, UPKEEP_S, HistoryStatus
 from bridge.sources.registry import Keeping
@@ -110,3 +113,22 @@ async def test_nothing_is_asked_of_a_past_that_is_not_there(tmp_path: Path) -> N
         frame = await rig.desk.rows(Query("lab.runs"))
         assert frame.rows == 3
         assert "history" not in frame.meta.custom["lineage"]
+
+
+async def test_how_columns_are_stored_is_not_asked_on_the_loop(tmp_path: Path) -> None:
+    """Of thousands of them that takes a while."""
+    asked_on: list[threading.Thread] = []
+
+    class Watched(Frame):
+        @property
+        def data(self) -> pl.DataFrame:  # type: ignore[override]
+            asked_on.append(threading.current_thread())
+            return frame_of().data
+
+    async with keeping(tmp_path) as rig:
+        await rig.sample(frame_of())
+        watched = Watched.__new__(Watched)
+        object.__setattr__(watched, "schema", frame_of().schema)
+        await rig.history().admit(watched)
+    assert asked_on
+    assert threading.main_thread() not in asked_on

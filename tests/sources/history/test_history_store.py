@@ -9,7 +9,8 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -24,10 +25,12 @@ from bridge.edge.lake import MISSING
 from bridge.errors import SchemaChanged, StoreError, StoreHeld
 from bridge.model.schema import Column, ColumnType, Role
 from bridge.sources.history import upkeep
-from bridge.sources.history.history import SWEEP_S, UPKEEP_S
+from bridge.sources.history.history import SWEEP_S, UPKEEP_S, History
 from bridge.sources.history.store import DRIFT_S, JUMPED_S, STEADY_S, Steadiness, Store, orphans
 from bridge.sources.registry import DatasetEntry, Keeping
 
+# Long enough that only a hang reaches it.
+HANG_S = 10.0
 HOLDER = """
 import sys
 from pathlib import Path
@@ -131,6 +134,73 @@ async def test_an_opening_that_is_cancelled_while_a_history_is_read_lets_go_of_t
     with pytest.raises(asyncio.CancelledError):
         await opening
     os.close(writing)
+    assert Hold.holder(tmp_path) is None
+
+
+async def read_by_somebody(path: Path) -> int:
+    """The other end of a pipe, once somebody reads it."""
+    while True:
+        with suppress(OSError):
+            return os.open(path, os.O_WRONLY | os.O_NONBLOCK)
+        await settle()
+
+
+async def test_a_disk_that_hangs_takes_no_thread_from_what_panels_need(tmp_path: Path) -> None:
+    """It holds up the histories, and nobody else."""
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
+    store = Store(tmp_path, ManualClock())
+    history = (await store.open(entries()))["lab.runs"]
+    await history.record(run(0))
+    path = tmp_path / "history" / "lab.runs" / "schema.json"
+    content = path.read_bytes()
+    path.unlink()
+    os.mkfifo(path)
+    recording = asyncio.create_task(history.record(run(1)))
+    writing = await read_by_somebody(path)
+    try:
+        async with asyncio.timeout(HANG_S):
+            assert await asyncio.to_thread(int) == 0
+    finally:
+        os.write(writing, content)
+        path.unlink()
+        path.write_bytes(content)
+        os.close(writing)
+    assert await recording == 1
+    await store.close()
+
+
+async def recorded_for_ever(history: History) -> None:
+    while True:
+        await history.record(run(0))
+
+
+async def test_after_a_closing_that_is_cancelled_histories_are_opened_anew(tmp_path: Path) -> None:
+    """Such as while a disk hangs: what was closed already takes no samples any more."""
+    store = Store(tmp_path, ManualClock())
+    names = ("first", "runs")
+    found = await store.open(entries(*names))
+    await found["lab.runs"].record(run(0))
+    path = tmp_path / "history" / "lab.runs" / "schema.json"
+    content = path.read_bytes()
+    path.unlink()
+    os.mkfifo(path)
+    recording = asyncio.create_task(found["lab.runs"].record(run(1)))
+    writing = await asyncio.to_thread(os.open, path, os.O_WRONLY)
+    closing = asyncio.create_task(store.close())
+    # The first of them lets go, the other is held by the thread that records.
+    with pytest.raises(StoreError, match="is closed"):
+        await recorded_for_ever(found["lab.first"])
+    closing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await closing
+    path.unlink()
+    path.write_bytes(content)
+    os.write(writing, content)
+    os.close(writing)
+    await recording
+    again = await store.open(entries(*names))
+    assert [await again[f"lab.{name}"].record(run(2)) for name in names] == [1, 1]
+    await store.close()
     assert Hold.holder(tmp_path) is None
 
 

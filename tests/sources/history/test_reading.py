@@ -99,7 +99,8 @@ def lines(frames: list[Frame]) -> dict[tuple[Any, ...], list[tuple[Any, ...]]]:
 
 
 def alike(one: Any, other: Any) -> bool:
-    """Equal, numbers that were worked out in another order about so."""
+    """Equal, numbers that were worked out in another order about so; what is no number is a gap like any other."""
+    one, other = (None if side == "NaN" else side for side in (one, other))
     if isinstance(one, dict) and isinstance(other, dict):
         return one.keys() == other.keys() and all(alike(one[key], other[key]) for key in one)
     if isinstance(one, (list, tuple)) and isinstance(other, (list, tuple)):

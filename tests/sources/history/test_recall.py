@@ -48,10 +48,23 @@ async def test_what_the_source_forgot_is_answered_from_the_past(tmp_path: Path) 
         assert "stale" not in found.meta.custom
 
 
-async def test_a_frame_that_adds_nothing_is_given_as_it_came(tmp_path: Path) -> None:
+async def test_every_answer_says_which_version_it_can_be_asked_for_again(tmp_path: Path) -> None:
+    """Also where all of its rows are the source's, and the version of a time is the last one until then."""
     async with keeping(tmp_path) as rig:
-        await rig.sample(frame_of())
-        assert "history" not in (await rig.desk.rows(Q)).meta.custom["lineage"]
+        for second in range(3):
+            await rig.sample(frame_of([(second, 1.0, "svm")]))
+            if second == 1:
+                rig.flush()
+        rig.source().data = frame_of([(second, 1.0, "svm") for second in range(3)])
+
+        async def version(**asked: Any) -> Any:
+            return (await rig.desk.rows(replace(Q, **asked))).meta.custom["lineage"]["history"]["version"]
+
+        assert await version() == 2
+        assert await version(as_of=1) == 1
+        assert await version(as_of=at(61)) == 0
+        assert await version(as_of=at(121)) == 1
+        assert await version(as_of=at(10_000)) == 2
 
 
 async def test_a_part_of_the_past_that_cannot_be_read_is_said(tmp_path: Path) -> None:
@@ -116,6 +129,17 @@ async def from_the_start(
     async with keeping(folder, kept_dataset(columns=columns, **more), passed_s=7_260) as rig:
         rig.source().always = DOWN
         await check(rig)
+
+
+async def test_no_answer_is_younger_than_now(tmp_path: Path) -> None:
+    """Whatever the clock said when it was recorded."""
+    async with keeping(tmp_path) as rig:
+        await rig.sample([(0, 1.0, "svm")])
+    async with keeping(tmp_path, passed_s=-7_200) as rig:
+        rig.source().always = DOWN
+        found = await rig.desk.rows(Q)
+    assert found.meta.custom["age_s"] == 0
+    assert "Shown is the last good answer, 0 s old" in texts(found)[0]
 
 
 @pytest.mark.parametrize("columns", [COLUMNS, ()], ids=["declared", "inferred"])
@@ -368,7 +392,7 @@ async def test_a_breaking_change_stops_the_dataset_until_somebody_says_what_it_m
         assert (await rig.desk.schema("lab.runs")).version == 2
 
 
-async def test_until_the_next_sample_rows_of_another_type_are_not_mixed_with_those_of_before(tmp_path: Path) -> None:
+async def test_rows_of_before_are_read_as_the_new_type_from_the_first_answer_on(tmp_path: Path) -> None:
     async with keeping(tmp_path, kept_dataset(columns=())) as rig:
         await rig.sample(frame_of([(0, 1.0, "svm")]))
         file = SchemaFile(tmp_path / "history" / "lab.runs")
@@ -377,7 +401,7 @@ async def test_until_the_next_sample_rows_of_another_type_are_not_mixed_with_tho
         file.migrate(plan(known, Schema(TEXT), KINDS, {}), rig.clock.now())
         rig.source().data = other(TEXT)
         found = await rig.desk.rows(Q)
-        assert told(found) == told(other(TEXT))
-        assert "recorded as number and comes as string" in texts(found)[0]
+        assert [row[1] for row in told(found)] == ["1.0", "x"]
+        assert texts(found) == []
         await rig.sample(other(TEXT))
         assert (await rig.desk.rows(Q)).rows == 2

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import logging
 from collections.abc import Callable
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from bridge.errors import StoreError
 from bridge.model.clock import Clock
@@ -46,12 +48,25 @@ class HistoryStatus:
     error: str | None = None
     remedy: str | None = None
 
+    def told(self) -> dict[str, Any]:
+        """What the status of the dataset says of it."""
+        return {
+            "history_rows": self.rows,
+            "history_bytes": self.size_bytes,
+            "history_pending_rows": self.pending_rows,
+            "history_error": self.error,
+            "history_last": self.last_at.isoformat() if self.last_at else None,
+        }
+
 
 class History:
     """What one dataset keeps of its past."""
 
-    def __init__(self, table: Table, clock: Clock, *, steady: Callable[[], bool]) -> None:
+    def __init__(
+        self, table: Table, clock: Clock, *, steady: Callable[[], bool], threads: Executor | None = None
+    ) -> None:
         self.table = table
+        self._threads = threads
         self._clock = clock
         self._steady = steady
         # What could not be done the last time it was tried, by what it was.
@@ -71,7 +86,7 @@ class History:
     async def open(self) -> None:
         """Finds what was recorded before; where that cannot be read, `status` says why and nothing is recorded."""
         try:
-            await asyncio.to_thread(self.table.open)
+            await self._apart(self.table.open)
         except StoreError as error:
             log.error("history cannot be opened", extra={"dataset": self.table.name, "error": error.message})  # noqa: TRY400
             self.closed = error
@@ -115,7 +130,8 @@ class History:
         """
         # Looked at each time: another process may have said meanwhile what a change means.
         if self.view.versions is not None:
-            await asyncio.to_thread(self.table.admit, frame.schema, stored_kinds(frame.data, frame.schema))
+            # How thousands of columns are stored is not asked on the loop either.
+            await self._apart(lambda: self.table.admit(frame.schema, stored_kinds(frame.data, frame.schema)))
 
     async def record(self, frame: Frame) -> int:
         """Takes what is new of a sample; how many rows, which are on the disk when this returns.
@@ -152,7 +168,7 @@ class History:
     async def _told(self, what: str, work: Callable[[], T]) -> T:
         known = {"dataset": self.table.name, "work": what}
         try:
-            made = await asyncio.to_thread(work)
+            made = await self._apart(work)
         except StoreError as error:
             if what not in self._errors:
                 log.error("history stalls", extra={**known, "error": error.message})  # noqa: TRY400
@@ -169,4 +185,9 @@ class History:
         """
         if not (view.files or view.chunks):
             return None
-        return await asyncio.to_thread(self.table.read, view, wanted, live)
+        return await self._apart(lambda: self.table.read(view, wanted, live))
+
+    async def _apart(self, work: Callable[[], T]) -> T:
+        """`work()` on a thread for histories only: a disk that hangs takes none of those that panels need."""
+        told = contextvars.copy_context()
+        return await asyncio.get_running_loop().run_in_executor(self._threads, lambda: told.run(work))

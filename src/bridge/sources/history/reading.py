@@ -24,6 +24,7 @@ from bridge.sources.history.scanning import (
     partly_later,
     same_time,
     scan,
+    version_at,
 )
 from bridge.sources.history.stored import NOTHING, REV, SEQ, DataFile
 from bridge.sources.history.versions import Versions, axis_of, kinds_of, schema_of
@@ -48,6 +49,7 @@ class Past:
     query: Query
     rows: int
     thinned: bool = False
+    version: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,10 +109,12 @@ def read(view: View, wanted: Asked, live: Frame | None) -> Past | None:
     versions = view.versions
     if versions is None or not (view.files or view.chunks):
         return None
-    schema = schema_of(versions.current)
+    schema, as_of = schema_of(versions.current), wanted.query.as_of
     if schema.time is None:
-        return _snapshot(view, versions, schema, wanted)
-    return _Reading(view, versions, schema, wanted, live).past()
+        past = _snapshot(view, versions, schema, wanted)
+    else:
+        past = _Reading(view, versions, schema, wanted, live).past()
+    return past if past is None or as_of is None else replace(past, version=version_at(view, as_of))
 
 
 def between(view: View, low_us: int, high_us: int) -> pl.DataFrame:

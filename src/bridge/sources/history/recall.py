@@ -78,9 +78,9 @@ class Recall:
         if closed := self._history.closed:
             said = f"{closed.message.rstrip('. ')}. Nothing is recorded; shown are the rows of the source alone."
             return frame.note(Notice("warning", said)), bound, notices
-        if frame.schema.time is None:
-            return frame, bound, notices
         view = self._history.view
+        if frame.schema.time is None:
+            return self._dated(frame, view), bound, notices
         try:
             past = await self._read(view, bound, frame.schema, frame, want)
         except StoreError as error:
@@ -92,6 +92,8 @@ class Recall:
         if past is not None and past.frame is not frame:
             whole = replace(frame, data=past.frame.data, schema=past.frame.schema)
             frame = self._traced(whole.note(*past.frame.meta.notices), view, past)
+        else:
+            frame = self._dated(frame, view)
         return self._warned(frame, view)
 
     def _warned(self, frame: Frame, view: View) -> Frame:
@@ -145,7 +147,8 @@ class Recall:
         if past is None:
             raise error
         frame = self._traced(replace(past.frame, name=self._entry.name), view, past)
-        age_s = (self._clock.now() - view.last_at).total_seconds()
+        # The clock may have been set back since.
+        age_s = max(0.0, (self._clock.now() - view.last_at).total_seconds())
         stale_after_s = self._entry.freshness.stale_after_s
         held = Held(frame, view.last_at, 0.0)
         shown = marked(held, error, age_s, stale_after_s=stale_after_s, asked=None, covered=None)
@@ -169,11 +172,19 @@ class Recall:
         said = "As it was recorded until" if frame.rows else "Nothing was recorded until"
         return frame.note(Notice("info", f"{said} {when}.")), past.query, notices
 
-    def _traced(self, frame: Frame, view: View, past: Past, as_of: AsOf | None = None) -> Frame:
+    def _dated(self, frame: Frame, view: View) -> Frame:
+        """The frame with the last version until which anything was recorded, where its rows are all the source's."""
+        return frame if view.seq < 0 else self._traced(frame, view, None)
+
+    def _traced(self, frame: Frame, view: View, past: Past | None, as_of: AsOf | None = None) -> Frame:
         """The frame with what of its lineage is known of its past."""
         known = dict(frame.meta.custom.get("lineage") or self._origin(frame))
-        told: dict[str, Any] = {"version": view.seq, "rows": past.rows}
-        if past.thinned:
+        told: dict[str, Any] = {"version": view.seq}
+        if past is not None:
+            told["rows"] = past.rows
+            # Asked again with this number the answer is the same.
+            told["version"] = view.seq if past.version is None else max(past.version, 0)
+        if past is not None and past.thinned:
             told["thinned"] = True
         if as_of is not None:
             told["as_of"] = as_of.isoformat() if isinstance(as_of, datetime) else as_of

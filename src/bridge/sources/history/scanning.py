@@ -11,7 +11,7 @@ from bridge.model.query import AsOf
 from bridge.model.span import Span, to_us
 from bridge.sources.history.stored import AT, MARKS, SEQ, DataFile
 from bridge.sources.history.versions import Versions, expressions, same_axis, stored_schema
-from bridge.sources.history.view import Chunk
+from bridge.sources.history.view import Chunk, View
 
 _FAR_US = 2**62
 
@@ -53,6 +53,23 @@ def known_by(as_of: AsOf | None) -> list[pl.Expr]:
     if as_of is None:
         return []
     return [pl.col(SEQ) <= as_of if isinstance(as_of, int) else pl.col(AT) <= as_of]
+
+
+def version_at(view: View, as_of: AsOf) -> int:
+    """The number of the last sample that was recorded by then, -1 before the first."""
+    if isinstance(as_of, int) or view.versions is None:
+        return min(as_of, view.seq) if isinstance(as_of, int) else -1
+    files = [file for file in view.files if not all_later(file, as_of)]
+    whole = [file.file.high.get(SEQ, -1) for file in files if not partly_later(file, as_of)]
+    parts = [file for file in files if partly_later(file, as_of)]
+    found = (
+        scan(view.versions, parts, view.chunks, ())
+        .filter(*known_by(as_of))
+        .select(pl.col(SEQ).max())
+        .collect()
+        .item()
+    )
+    return max((*whole, -1 if found is None else int(found)))
 
 
 def estimated_rows(file: DataFile, span: Span | None) -> int:

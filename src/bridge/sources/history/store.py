@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from bridge.edge import lake
@@ -20,6 +21,7 @@ from bridge.sources.registry import DatasetEntry, Keeping
 log = logging.getLogger("bridge.history")
 
 FOLDER = "history"
+THREADS = 8
 # How far the wall clock may drift from the one that only goes forward, and how long it must not have: longer once it
 # was seen to jump, as it may jump back.
 DRIFT_S = 60.0
@@ -65,15 +67,17 @@ class Store:
         self._taking: asyncio.Task[Hold] | None = None
         self._users = 0
         self._histories: dict[str, History] = {}
+        self._threads = ThreadPoolExecutor(THREADS, "history")
         self._steady = Steadiness(clock)
         self._lock = asyncio.Lock()
 
     async def open(self, entries: Iterable[DatasetEntry]) -> dict[str, History]:
-        """The histories of these datasets, found again or begun; each `open` is answered by a `close`.
+        """The histories of those datasets that keep one, found again or begun; each `open` is answered by a `close`.
 
         Errors: StoreHeld, StoreError. A history that cannot be read is left out of what is given, and logged.
         """
-        keeping = {entry.name: entry.history for entry in entries if entry.history is not None}
+        named = {entry.name: entry.history for entry in entries}
+        keeping = {name: kept for name, kept in named.items() if kept is not None}
         async with self._lock:
             if not lake.available():
                 raise StoreError(lake.MISSING)
@@ -81,7 +85,7 @@ class Store:
             self._users += 1
             try:
                 found = {name: await self._one(name, kept) for name, kept in keeping.items()}
-                await asyncio.to_thread(self._tell_orphans, set(keeping))
+                await asyncio.to_thread(self._tell_orphans, set(named))
             except BaseException:
                 await self._leave()
                 raise
@@ -110,7 +114,7 @@ class Store:
             history.table.close()
         folder = self.data_dir / FOLDER / name
         table = Table(name, folder, keeping, SchemaFile(folder))
-        history = History(table, self._clock, steady=self._steady)
+        history = History(table, self._clock, steady=self._steady, threads=self._threads)
         await history.open()
         self._histories[name] = history
         return history
@@ -124,9 +128,10 @@ class Store:
         self._users -= 1
         if self._users > 0:
             return
-        for history in self._histories.values():
+        # Also where this is cancelled half-way: what is closed must not be given to the next who opens.
+        histories, self._histories = self._histories, {}
+        for history in histories.values():
             await asyncio.to_thread(history.table.close)
-        self._histories.clear()
         if self._hold is not None:
             self._hold.release()
             self._hold = None

@@ -94,8 +94,17 @@ def unfit(names: Sequence[str]) -> tuple[str, str] | None:
 
 
 def stored_kinds(data: pl.DataFrame, schema: Schema) -> dict[str, str]:
-    """How each published column is stored: integer, number, string, boolean or time."""
-    return {column.name: _kind(data.schema[column.name]) for column in schema.columns}
+    """How each published column is stored: integer, number, string, boolean or time.
+
+    Shape: a number column without a single value is left out, as it says nothing of what its numbers are.
+    """
+    # Asked for once: Polars makes the whole mapping anew each time.
+    dtypes = data.schema
+    return {
+        column.name: _kind(dtypes[column.name])
+        for column in schema.columns
+        if not dtypes[column.name].is_numeric() or data.get_column(column.name).null_count() < data.height
+    }
 
 
 def _kind(dtype: pl.DataType) -> str:

@@ -73,13 +73,11 @@ class Table:
         self._seen: _Seen | None = None
         # The latest instant that was recorded; what comes after it is new for sure.
         self._frontier_us: int | None = None
-        # Generations whose list of files may be another than the view's, and why it could not be read.
+        # Generations whose list of files may be another than the view's, and why.
         self._unsure: set[int] = set()
         self._problems: dict[int, StoreBroken] = {}
         self._shut = False
         self._lock = threading.RLock()
-
-    # -- opening -------------------------------------------------------------------------------------------------
 
     def open(self) -> None:
         """Finds everything that was recorded before.
@@ -134,8 +132,6 @@ class Table:
             self._shut = True
             self._journal.close()
 
-    # -- reading -------------------------------------------------------------------------------------------------
-
     def read(self, view: View, wanted: Asked, live: Frame | None) -> Past | None:
         """What the past says to a question.
 
@@ -146,15 +142,17 @@ class Table:
         except (OSError, pl.exceptions.PolarsError) as error:
             raise library_error(error, f"the history of `{self.name}` cannot be read") from error
 
-    # -- recording -----------------------------------------------------------------------------------------------
-
     def admit(self, schema: Schema, kinds: dict[str, str]) -> None:
         """Nothing, where the columns are those of the history, or can become them by themselves.
 
         Errors: SchemaChanged when a person must say what the change means.
         """
         with self._fitting_lock:
-            self._fitting.admit(schema, kinds)
+            versions = self._fitting.admit(schema, kinds)
+        if versions is not None and versions is not self.view.versions:
+            with self._lock:
+                # Another process said what a change means: it holds from now on, not from the next sample on.
+                self._show(versions)
 
     def record(self, frame: Frame, at: datetime) -> int:
         """Takes what is new of a sample; how many rows that were. They are on the disk when it returns.
@@ -192,10 +190,13 @@ class Table:
         if before is not versions:
             if before is not None:
                 log.info("schema evolves", extra={"dataset": self.name, "version": versions.current.version})
-            # Read as the new columns say; what was known of the sample before had others.
-            self.view, self._seen = replace(self.view, versions=versions), None
-            self._frontier_us = frontier_us(self.view)
+            self._show(versions)
         return versions
+
+    def _show(self, versions: Versions) -> None:
+        """Reads all as the new columns say; what was known of the sample before had others."""
+        self.view, self._seen = replace(self.view, versions=versions), None
+        self._frontier_us = frontier_us(self.view)
 
     def _new(self, data: pl.DataFrame, current: Version, at: datetime) -> tuple[pl.DataFrame, _Seen]:
         schema, seen = schema_of(current), self._seen
@@ -263,8 +264,6 @@ class Table:
         if missed:
             self.view = replace(self.view, chunks=(*self.view.chunks, *missed), seq=missed[-1].seq)
             self._seen, self._frontier_us = None, frontier_us(self.view)
-
-    # -- moving on -----------------------------------------------------------------------------------------------
 
     def flush(self) -> int:
         """Moves the samples of the segments into their table; how many rows that were.
@@ -380,9 +379,7 @@ class Table:
 
     def lake(self, generation: int) -> Lake:
         """The Delta table of one generation."""
-        if generation not in self._lakes:
-            self._lakes[generation] = Lake(self.folder / f"g{generation}")
-        return self._lakes[generation]
+        return self._lakes.setdefault(generation, Lake(self.folder / f"g{generation}"))
 
     def outlines(self, generation: int) -> Path:
         """Where the outlines of its files stand: beside the table, whose folder holds what is on its list only."""

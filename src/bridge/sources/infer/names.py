@@ -13,7 +13,7 @@ MAX_NAME_CHARS = 60
 # Words a request uses for its own purposes; the settings refuse them as names of parameters.
 RESERVED = frozenset(
     (
-        *("columns", "series", "filter", "agg"),
+        *("columns", "series", "filter", "agg", "as_of"),
         *("from", "to", "step", "max_points", "format", "cursor", "limit", "on_error", "fresh", "refId", "shape"),
     )
 )
