@@ -16,6 +16,7 @@ from bridge.cli import app
 from bridge.model.schema import Column, ColumnType, Schema
 from bridge.sources.history.schema_file import SchemaFile, folder_of
 
+OPTIONS = "        refresh_s: 0\n"
 AT = datetime(2026, 1, 31, 12, tzinfo=UTC)
 
 
@@ -40,8 +41,12 @@ def listed(config: str) -> list[dict[str, Any]]:
 
 @pytest.fixture
 def config(tmp_path: Path) -> str:
-    """Settings with the one dataset `lab.runs`."""
-    return str(settings(tmp_path))
+    """Settings with the one dataset `lab.runs`, which keeps a history."""
+    file = settings(tmp_path)
+    text = file.read_text()
+    assert text.count(OPTIONS) == 1
+    file.write_text(text.replace(OPTIONS, f"{OPTIONS}        history: {{keep: 30d}}\n"))
+    return str(file)
 
 
 def test_nothing_recorded_is_an_empty_list(config: str) -> None:
@@ -79,6 +84,13 @@ def test_a_history_that_no_dataset_has_is_an_orphan(config: str, tmp_path: Path)
     states = {row["dataset"]: (row["state"], row["said"]) for row in listed(config)}
     text = "no dataset of that name: renamed? `bridge sources migrate NEW --from lab.old`"
     assert states == {"lab.old": ("orphan", text), "lab.runs": ("recorded", "")}
+
+
+def test_what_a_dataset_kept_before_is_told_from_what_belongs_to_none(tmp_path: Path) -> None:
+    """The dataset is there, and keeps nothing any more."""
+    recorded(tmp_path, "lab.runs")
+    (row,) = listed(str(settings(tmp_path)))
+    assert (row["state"], row["said"]) == ("kept", "the dataset keeps no history any more")
 
 
 def test_one_that_cannot_be_read_does_not_hide_the_others(config: str, tmp_path: Path) -> None:
